@@ -1,0 +1,38 @@
+"""Everything pip needs is read from settings.ini, so that nbdev and pip cannot disagree."""
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+parser = ConfigParser(delimiters=["="], interpolation=None)
+parser.read(here / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+words = lambda key: shlex.split(cfg.get(key, ""))
+
+setup(
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    keywords=cfg["keywords"].split(),
+    license={"apache2": "Apache-2.0"}[cfg["license"]],
+    url=cfg["git_url"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        f"Intended Audience :: {cfg['audience']}",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    packages=find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
+    package_data={cfg["lib_path"]: ["py.typed", "datasets/*"]},
+    install_requires=words("requirements"),
+    extras_require={extra: words(f"{extra}_requirements") for extra in ("dev", "docs", "ucr")},
+    entry_points={
+        "console_scripts": words("console_scripts"),
+        "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
+    },
+)
