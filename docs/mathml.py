@@ -1,15 +1,29 @@
 """Formulas become MathML when the site is built: browsers show it by themselves, without a script and without a network."""
+import re
+
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.util import logging
+
+OPERATORS = re.compile(r"\\(arg|sg)(?![A-Za-z])")  # latex2mathml does not know these,
+SIZES = re.compile(r"\\[Bb]igg?[lrm]?(?=\\[A-Za-z])")                # nor a size before a named delimiter
+
+
+def mathml(node, display):
+    "The formula in `node`; what could not be converted is a warning, which `sphinx-build -W` takes for an error."
+    out = convert(OPERATORS.sub(r"\\operatorname{\1}", SIZES.sub("", node.astext())), display=display)
+    if left := re.search(r"\\[A-Za-z]+", out):
+        logging.getLogger(__name__).warning("formula with %s, which latex2mathml does not know: %s", left[0], node.astext(), location=node)
+    return out
 
 
 def visit_inline(translator, node):
-    translator.body.append(convert(node.astext(), display="inline"))
+    translator.body.append(mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def visit_block(translator, node):
-    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>\n')
+    translator.body.append(f'<div class="math">{mathml(node, "block")}</div>\n')
     raise nodes.SkipNode
 
 

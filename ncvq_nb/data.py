@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['check_series', 'check_labels', 'Dataset', 'read_series', 'holdout', 'read_dataset', 'bundled', 'load_ucr',
-           'Standardiser']
+           'Standardiser', 'write_atomically']
 
-# %% ../nbs/00_data.ipynb #4c00194f
-import csv, os, warnings, zipfile, zlib
+# %% ../nbs/00_data.ipynb #c03c2408
+import csv, os, warnings
 from base64 import b64encode
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from html import escape
@@ -18,31 +19,29 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-# %% ../nbs/00_data.ipynb #635d9ca4
-def _lengths(a):
-    "The set of lengths of the series in the list `a`, or an empty set where they cannot be told."
-    try: return {np.shape(s)[-1] for s in a}
-    except (TypeError, ValueError, IndexError): return set()
+# %% ../nbs/00_data.ipynb #0139e798
+_TO_ONE_LENGTH = "bring them to one length first, by cutting, padding or resampling (scipy.signal.resample)"
+
+def _unequal(a, name):
+    "The error for series of unequal length in the list `a`, or None where they are not."
+    try: lengths = {np.shape(s)[-1] for s in a}
+    except (TypeError, ValueError, IndexError): return None
+    if len(lengths) > 1: return ValueError(f"{name} holds series of unequal length ({min(lengths)} to {max(lengths)}): {_TO_ONE_LENGTH}")
 
 def _array(a, name):
     "`a` as a NumPy array."
     if hasattr(a, "detach"): a = a.detach().cpu()  # a torch tensor, wherever it lives
-    if np.ma.is_masked(a): raise ValueError(f"{name} is a masked array with {np.ma.count_masked(a)} missing values: fill them or drop these series first")
+    if np.ma.is_masked(a):
+        raise ValueError(f"{name} is a masked array with {np.ma.count_masked(a)} missing values: fill them or drop these series first")
     try: out = np.asarray(a)
-    except (ValueError, TypeError) as e:
-        lengths = _lengths(a)
-        if len(lengths) < 2: raise ValueError(f"{name} cannot be read as one array: {e}") from e
-        raise _unequal(name, min(lengths), max(lengths)) from e
-    if out.dtype == object and out.ndim == 1 and len(lengths := _lengths(out)) > 1: raise _unequal(name, min(lengths), max(lengths))
+    except (ValueError, TypeError) as e: raise _unequal(a, name) or ValueError(f"{name} cannot be read as one array: {e}") from e
+    if out.dtype == object and out.ndim == 1 and (error := _unequal(out, name)): raise error
     return out
 
-def _unequal(where, low, high):
-    return ValueError(f"{where} holds series of unequal length ({low} to {high}): bring them to one length first, "
-                      "by cutting, padding or resampling (scipy.signal.resample)")
-
-# %% ../nbs/00_data.ipynb #b31041e3
+# %% ../nbs/00_data.ipynb #051db7a1
 def _check_finite(A, name):
     "Refuse NaN and infinity in `A` (n, c, l), naming the first place."
     bad = ~np.isfinite(A)
@@ -56,13 +55,15 @@ def _to_float32(A, name):
     "`A` (n, c, l) as contiguous, writable float32."
     with np.errstate(over="ignore"): out = np.require(A, np.float32, ["C", "W"])
     if A.dtype.kind == "f" and A.dtype.itemsize <= 4: return out
-    if not np.isfinite(out).all(): raise ValueError(f"{name} has values beyond the range of float32 (3.4e38): divide it by a constant first")
-    lost, spread = np.abs(A - out).max((0, 2)), A.std((0, 2))
-    if (coarse := np.flatnonzero((lost > 1e-2 * spread) & (spread > 0))).size:
-        warnings.warn(f"{name}, channel {coarse[0]}: float32 is too coarse for values this far from 0 and this close together; subtract the mean first", stacklevel=3)
+    if not np.isfinite(out).all():
+        raise ValueError(f"{name} has values beyond the range of float32 (3.4e38): divide it by a constant first")
+    lost, spread, flat = np.abs(A - out).max((0, 2)), A.std((0, 2)), 1e-12 * np.abs(A).max((0, 2))
+    if (coarse := np.flatnonzero((lost > 1e-2 * spread) & (spread > flat))).size:
+        warnings.warn(f"{name}, channel {coarse[0]}: float32 is too coarse for values this far from 0 and this close together; "
+                      "subtract the mean first", stacklevel=3)
     return out
 
-# %% ../nbs/00_data.ipynb #c29bcd12
+# %% ../nbs/00_data.ipynb #75b9aeea
 def check_series(
     X,                    # anything NumPy can read, (n, length) or (n, channels, length)
     *,
@@ -72,7 +73,8 @@ def check_series(
     "Series in the form that all of `ncvq_nb` works on, or an error that says what to do."
     if X is None: raise TypeError(f"{name} is None: allowed are arrays of shape (n, length) or (n, channels, length)")
     A = _array(X, name)
-    if A.dtype.kind not in "fiub": raise TypeError(f"{name} has dtype {A.dtype}, series are real numbers: convert it, for instance np.asarray({name}, dtype='float32')")
+    if A.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {A.dtype}, series are real numbers: for instance np.asarray({name}, dtype='float32')")
     shape, A = A.shape, A[:, None] if A.ndim == 2 else A  # (n, c, l)
     if A.ndim != 3:
         hint = f"; a single series is {name}[None]" if A.ndim == 1 else ""
@@ -84,20 +86,23 @@ def check_series(
     _check_finite(A, name)
     return _to_float32(A, name)
 
-# %% ../nbs/00_data.ipynb #fbe00594
+# %% ../nbs/00_data.ipynb #500c81bd
+def _missing_label(name, i): return ValueError(f"{name}[{i}] is missing: drop that series, or fit without labels ({name}=None)")
+
 def _unwrap(a, name):
     "An array of objects, such as a column of a data frame, as an array of numbers or of strings."
     if all(isinstance(v, str) for v in a): return a.astype(str)
-    odd = next((i for i, v in enumerate(a) if v is None or v != v or str(v) == "<NA>"), None)  # v != v: NaN
-    if odd is not None: raise ValueError(f"{name}[{odd}] is missing: drop that series, or fit without labels ({name}=None)")
-    if any(isinstance(v, str) for v in a): raise TypeError(f"{name} mixes strings and {type(next(v for v in a if not isinstance(v, str))).__name__}: use one type, for instance by str(label)")
+    for i, v in enumerate(a):
+        if v is None or str(v) in ("nan", "<NA>", "NaT"): raise _missing_label(name, i)
+    if kinds := {type(v).__name__ for v in a if not isinstance(v, str)} if any(isinstance(v, str) for v in a) else None:
+        raise TypeError(f"{name} mixes strings and {', '.join(sorted(kinds))}: use one type, for instance str(label) for all")
     return np.array(a.tolist())
 
 def _whole(a):
-    "Whether every number in `a` is a whole one that int64 holds."
-    return bool(np.isfinite(a).all() and (a == np.round(a)).all() and (np.abs(a) < 2**53).all())
+    "Where the numbers in `a` are whole ones that int64 holds."
+    return np.isfinite(a) & (a == np.round(a)) & (np.abs(a) < 2.**53)
 
-# %% ../nbs/00_data.ipynb #3f5f327b
+# %% ../nbs/00_data.ipynb #b81258a3
 def check_labels(
     y,                 # n labels: integers, whole floats or strings; None where there are none
     n: int,            # number of series they belong to
@@ -108,21 +113,22 @@ def check_labels(
     if y is None: return None
     a = _array(y, name)
     if a.ndim == 2 and a.shape[1] == 1: a = a[:, 0]  # a column
-    if a.ndim != 1: raise ValueError(f"{name} has shape {a.shape}: one label per series is needed, shape ({n},); one-hot rows become labels by {name}.argmax(1)")
+    if a.ndim != 1:
+        raise ValueError(f"{name} has shape {a.shape}: one label per series is needed, shape ({n},); one-hot rows: {name}.argmax(1)")
     if len(a) != n: raise ValueError(f"{name} has {len(a)} labels for {n} series: one label per series is needed")
     if a.dtype == object: a = _unwrap(a, name)
     if a.dtype.kind == "S": a = np.char.decode(a, "utf-8")
     if a.dtype.kind in "UT":
         a = a.astype(str)
-        if (gone := np.flatnonzero(np.isin(a, ["", "nan", "NaN", "None", "<NA>"]))).size:
-            raise ValueError(f"{name}[{gone[0]}] is {str(a[gone[0]])!r}, a missing label: drop that series, or fit without labels ({name}=None)")
+        if (gone := np.flatnonzero(np.isin(a, ["", "nan", "NaN", "None", "<NA>"]))).size: raise _missing_label(name, gone[0])
         return a
     if a.dtype.kind not in "fiub": raise TypeError(f"{name} has dtype {a.dtype}: labels are integers or strings")
-    if np.isnan(a).any(): raise ValueError(f"{name}[{np.flatnonzero(np.isnan(a))[0]}] is missing: drop that series, or fit without labels ({name}=None)")
-    if not _whole(a): raise ValueError(f"{name} holds {a[[not _whole(v) for v in a]][0]}: labels are integers or strings; cut real numbers into classes first (np.digitize)")
+    if (gone := np.flatnonzero(np.isnan(a))).size: raise _missing_label(name, gone[0])
+    if not (ok := _whole(a)).all():
+        raise ValueError(f"{name} holds {a[~ok][0]}: labels are integers or strings; cut real numbers into classes first (np.digitize)")
     return a.astype(np.int64)
 
-# %% ../nbs/00_data.ipynb #e3d7782c
+# %% ../nbs/00_data.ipynb #00f28213
 def _counts(y):
     "`class: number of series` for the first classes of `y`."
     if y is None: return "no labels"
@@ -133,7 +139,7 @@ def _panels(X, y, n_series=5, max_classes=6, max_channels=3):
     "A few series of each class side by side, one row per channel."
     groups = [("series", X)] if y is None else [(f"class {k}", X[y == k]) for k in np.unique(y)[:max_classes]]
     c = min(X.shape[1], max_channels)
-    fig = Figure(figsize=(max(2.6, 1.9 * len(groups)), .35 + 1.15 * c), layout="constrained")
+    fig = Figure(figsize=(max(3., 2.2 * len(groups)), .3 + 1.3 * c), layout="constrained")
     axes = fig.subplots(c, len(groups), sharex=True, sharey="row", squeeze=False)
     for j, (title, S) in enumerate(groups):
         for i in range(c):
@@ -143,20 +149,26 @@ def _panels(X, y, n_series=5, max_classes=6, max_channels=3):
         axes[0, j].set_title(title, fontsize=7)
     return fig
 
-def _png(fig, alt, dpi=80):
+def _table(head, rows):
+    "`rows` under `head` as HTML."
+    row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{escape(str(c))}</{tag}>" for c in cells) + "</tr>"
+    return f"<table><thead>{row(head, 'th')}</thead><tbody>{''.join(row(r, 'td') for r in rows)}</tbody></table>"
+
+def _png(fig, alt, dpi=72):
     "`fig` as an HTML image that needs no file."
-    fig.savefig(buffer := BytesIO(), format="png", dpi=dpi)
+    fig.savefig(drawn := BytesIO(), format="png", dpi=dpi)
+    Image.open(drawn).convert("RGB").quantize(128).save(buffer := BytesIO(), format="png", optimize=True)  # a third of the size
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"/>'
 
-# %% ../nbs/00_data.ipynb #197a7fea
+# %% ../nbs/00_data.ipynb #be954c66
 @dataclass(repr=False, eq=False)
 class Dataset:
     "Named series with, where there are any, labels and test series; checked when made."
     name: str                         # what tables and figures call it
     X_train: np.ndarray               # (n, channels, length) float32
-    y_train: np.ndarray | None = None # (n,) int64 or str
-    X_test: np.ndarray | None = None  # (m, channels, length) float32
-    y_test: np.ndarray | None = None  # (m,) int64 or str
+    y_train: np.ndarray | None = None # (n,) int64 or str, or None without labels
+    X_test: np.ndarray | None = None  # (m, channels, length) float32, or None without a test part
+    y_test: np.ndarray | None = None  # (m,) int64 or str, or None
 
     def __post_init__(self):
         self.X_train = check_series(self.X_train, name="X_train")
@@ -166,9 +178,10 @@ class Dataset:
             return
         self.X_test = check_series(self.X_test, name="X_test")
         self.y_test = check_labels(self.y_test, len(self.X_test), name="y_test")
-        if self.X_test.shape[1:] != self.X_train.shape[1:]:
-            raise ValueError(f"X_test has (channels, length) {self.X_test.shape[1:]}, X_train {self.X_train.shape[1:]}: both must be equal")
-        if (self.y_train is None) != (self.y_test is None): raise ValueError("only one of y_train and y_test was given: pass both or neither")
+        shapes = self.X_train.shape[1:], self.X_test.shape[1:]
+        if shapes[0] != shapes[1]: raise ValueError(f"X_test has (channels, length) {shapes[1]}, X_train {shapes[0]}: both must be equal")
+        if (self.y_train is None) != (self.y_test is None):
+            raise ValueError("only one of y_train and y_test was given: pass both or neither")
         if self.y_train is not None and self.y_train.dtype.kind != self.y_test.dtype.kind:
             raise TypeError(f"y_train has dtype {self.y_train.dtype}, y_test {self.y_test.dtype}: use one type of label")
 
@@ -182,18 +195,18 @@ class Dataset:
 
     def __repr__(self):
         (n, c, l), m = self.X_train.shape, 0 if self.X_test is None else len(self.X_test)
-        return f"Dataset({self.name!r}: {n} train + {m} test series, {c} channel{'s' * (c > 1)}, length {l}, {self.n_classes or 'no'} classes)"
+        k = self.n_classes or "no"
+        return f"Dataset({self.name!r}: {n} train + {m} test series, {c} channel{'s' * (c > 1)}, length {l}, {k} classes)"
 
     def _repr_html_(self):
-        rows = [("train", self.X_train, self.y_train)] + ([("test", self.X_test, self.y_test)] if self.X_test is not None else [])
-        cells = [(split, *X.shape, _counts(y)) for split, X, y in rows]
-        table = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row) + "</tr>" for row in cells)
-        head = "".join(f"<th>{h}</th>" for h in (escape(self.name), "series", "channels", "length", "class: series"))
+        parts = [("train", self.X_train, self.y_train), ("test", self.X_test, self.y_test)]
+        rows = [(part, *X.shape, _counts(y)) for part, X, y in parts if X is not None]
         picture = _png(_panels(self.X_train, self.y_train), f"training series of {self.name} by class")
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{table}</tbody></table>{picture}"
+        return _table((self.name, "series", "channels", "length", "class: series"), rows) + picture
 
-# %% ../nbs/00_data.ipynb #db9f5bd9
-_LABEL_NAMES, _MISSING = {"label", "labels", "class", "target", "category", "y"}, {"", "?", "nan", "na", "n/a", "null", "none"}
+# %% ../nbs/00_data.ipynb #74e88aac
+_LABEL_NAMES = {"label", "labels", "class", "target", "category", "y"}
+_MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
 
 def _number(cell):
     "The number written in `cell`, or None."
@@ -209,154 +222,168 @@ def _floats(cells, where):
     if np.isfinite(values).all(): return values
     k, cell = next((k, c.strip()) for k, c in enumerate(cells, 1) if (v := _number(c)) is None or not np.isfinite(v))
     if cell.lower() in _MISSING:
-        raise ValueError(f"{where}: value {k} of the series is missing ({cell!r}); fill it in or drop the series. In the UCR archive, missing values at "
-                         "the end stand for series of unequal length: those must be brought to one length first")
-    hint = "; numbers need a decimal point, not a comma" if cell.replace(",", ".", 1) != cell and _number(cell.replace(",", ".", 1)) is not None else ""
+        raise ValueError(f"{where}: value {k} of the series is missing ({cell!r}); fill it in or drop the series. "
+                         f"Where missing values at the end stand for shorter series: {_TO_ONE_LENGTH}")
+    hint = "; numbers need a decimal point, not a comma" if "," in cell and _number(cell.replace(",", ".")) is not None else ""
     raise ValueError(f"{where}: value {k} of the series is {cell!r}, not a finite number{hint}")
 
-def _same_length(rows, path):
-    "Refuse (line number, length) pairs of unequal length, naming the first line that differs."
-    line, length = rows[0]
-    odd = next(((i, n) for i, n in rows if n != length), None)
-    if odd: raise ValueError(f"{path}, line {odd[0]}: {odd[1]} values, but line {line} has {length}: series of unequal length must be brought to one length first, "
-                             "by cutting, padding or resampling (scipy.signal.resample)")
+def _same_length(lengths, path):
+    "Refuse unequal `lengths`, pairs of line number and length, naming the first line that differs."
+    line, length = lengths[0]
+    for i, n in lengths:
+        if n != length:
+            raise ValueError(f"{path}, line {i}: {n} values, but line {line} has {length}. Series of unequal length: {_TO_ONE_LENGTH}")
 
 def _text_labels(labels):
-    "Labels read as text: whole numbers where all of them are, else the text itself."
+    "Labels read as text: numbers where all of them are, else the text itself."
     numbers = [_number(v) for v in labels]
     return np.array([v.strip() for v in labels]) if None in numbers or not np.isfinite(numbers).all() else np.array(numbers)
 
-# %% ../nbs/00_data.ipynb #24b47927
+@contextmanager
+def _as_text(path):
+    "An open text file; what is no text is a clear error."
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as f: yield f
+    except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text ({e.reason}): save it as plain text, UTF-8") from e
+
+# %% ../nbs/00_data.ipynb #ee721fc8
 def _rows(path):
     "The rows of a delimited text file as pairs of line number and cells."
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            first = next((line for line in f if line.strip()), "")
-            delimiter = next((d for d in "\t;," if d in first), None)
-            f.seek(0)
-            reader = csv.reader(f, delimiter=delimiter or " ", skipinitialspace=True)
-            rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
-    except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text ({e.reason}): save it as plain text, UTF-8") from e
-    except csv.Error as e: raise ValueError(f"{path} cannot be read as a table: {e}") from e
+    with _as_text(path) as f:
+        first = next((line for line in f if line.strip()), "")
+        delimiter = next((d for d in "\t;," if d in first), " ")
+        f.seek(0)
+        reader = csv.reader(f, delimiter=delimiter, skipinitialspace=True)
+        try: rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
+        except csv.Error as e: raise ValueError(f"{path} cannot be read as a table: {e}") from e
     if not rows: raise ValueError(f"{path} is empty: one series per row is expected")
-    return rows if delimiter else [(i, [c for c in row if c]) for i, row in rows]
+    return rows if delimiter != " " else [(i, [c for c in row if c]) for i, row in rows]
 
 def _has_header(rows):
     "Whether the first row names the columns."
-    inner = rows[0][1][1:-1] or rows[0][1][1:] or rows[0][1]
-    if all(map(_is_text, inner)) or any(c.strip().lower() in _LABEL_NAMES for c in (rows[0][1][0], rows[0][1][-1])): return len(rows) > 1
-    ramp = all(c.isdecimal() for c in inner) and [int(c) for c in inner] == list(range(int(inner[0]), int(inner[0]) + len(inner))) and int(inner[0]) < 3
-    return ramp and len(rows) > 1 and not all(c.strip().lstrip("+-").isdecimal() for c in rows[1][1][1:-1])
+    (_, head), *body = rows
+    if not body: return False
+    if all(map(_is_text, head[1:])) or all(map(_is_text, head[:-1])): return True
+    for j, cell in enumerate(head):  # a column called "label" beside evenly spaced times
+        if cell.strip().lower() in _LABEL_NAMES and cell not in (row[j] for _, row in body):
+            times = np.array([v for c in head if (v := _number(c)) is not None])
+            return len(times) > 2 and times[1] > times[0] and np.allclose(np.diff(times), times[1] - times[0])
+    whole = lambda cells: all(c.strip().lstrip("+-").isdecimal() for c in cells)
+    inner = [_number(c) for c in head[1:-1]]
+    return whole(head[1:-1]) and inner[:1] in ([0], [1]) and all(np.diff(inner) == 1) and not whole(body[0][1][1:-1])
 
+# %% ../nbs/00_data.ipynb #ea185649
 def _label_column(names, rows, label, path):
-    "Index of the label's column (0 or later), or None where there are no labels."
-    width = len(rows[0][1])
+    "Index of the column with the labels, or None where there are none."
+    last = len(rows[0][1]) - 1
     if label is None: return None
-    if label in ("first", "last"): return 0 if label == "first" else width - 1
+    if label in ("first", "last"): return 0 if label == "first" else last
     if label != "auto":
         if label in names: return names.index(label)
-        raise ValueError(f"label={label!r} names no column of {path}: allowed are 'auto', 'first', 'last', None" + (" or a name of its header" if names else " (it has no header)"))
+        raise ValueError(f"label={label!r} names no column of {path}: allowed are 'auto', 'first', 'last', None"
+                         + (f" and the names in its header, {', '.join(names[:4])}, …" if names else "; it has no header"))
     named = [j for j, c in enumerate(names) if c.lower() in _LABEL_NAMES]
     if named: return named[0]
-    for j in (0, width - 1):
-        if all(_is_text(row[j]) for _, row in rows if len(row) > j): return j
+    for j in (0, last):
+        if all(_is_text(row[j]) for _, row in rows): return j
     values = [_number(row[0]) for _, row in rows]
-    repeats = len(set(values)) < len(values) or len(values) < 10
-    if None not in values and _whole(np.array(values)) and repeats: return 0
+    if None not in values and _whole(np.array(values)).all() and (len(set(values)) < len(values) or len(values) < 10): return 0
     raise ValueError(f"{path}: no column looks like labels (headed 'label', or of text, or a first column of whole numbers that repeat): "
-                     "pass label=None if there are none, else label='first', label='last' or the column's name")
+                     "pass label=None if there are none, else label='first', 'last' or the column's name")
 
 def _read_table(path, label):
     "Series and labels of a .csv or .tsv file."
     rows, names = _rows(path), []
-    if _has_header(rows):
-        names, rows = [c.strip() for c in rows[0][1]], rows[1:]
-        if names[0] == "" and label == "auto": raise ValueError(f"{path}: the first column has no name, as when pandas writes its index: write it with to_csv(index=False), or pass label=")
     _same_length([(i, len(row)) for i, row in rows], path)
+    if _has_header(rows): names, rows = [c.strip() for c in rows[0][1]], rows[1:]
+    if names[:1] == [""] and label == "auto":
+        raise ValueError(f"{path}: the first column has no name, like an index of pandas: write it with to_csv(index=False), or pass label=")
     j = _label_column(names, rows, label, path)
     labels = None if j is None else [row.pop(j) for _, row in rows]
-    if not rows[0][1]: raise ValueError(f"{path}: there is no value beside the label; each row is one series, cells parted by tab, semicolon, comma or blanks")
-    X = np.stack([_floats(row, f"{path}, line {i}") for i, row in rows])
-    return X, None if labels is None else _text_labels(labels)
+    if not rows[0][1]:
+        raise ValueError(f"{path}: no value stands beside the label; a row is one series, parted by tab, semicolon, comma or blanks")
+    return np.stack([_floats(row, f"{path}, line {i}") for i, row in rows]), None if j is None else _text_labels(labels)
 
-# %% ../nbs/00_data.ipynb #4ea5c694
-def _ts_header(path, lines):
-    "Tags of a .ts header, lower case, as a dict, and whether the lines end in a label."
+# %% ../nbs/00_data.ipynb #15549f02
+def _ts_has_labels(path, lines):
+    "Take the header off `lines`, pairs of line number and text; whether the lines after it end in a label."
     tags = {}
     for i, line in lines:
-        if not line.startswith("@"): raise ValueError(f"{path}, line {i}: not a .ts file, a header of lines that begin with '@' is expected before '@data'")
+        if not line.startswith("@"):
+            raise ValueError(f"{path}, line {i}: no .ts file, a header of lines that begin with '@' is expected before '@data'")
         key, _, value = line[1:].partition(" ")
         if key.lower() == "data": break
         tags[key.lower()] = value.strip().lower()
-    else: raise ValueError(f"{path} has no '@data' line: it is not a .ts file, or it was cut off")
-    if tags.get("timestamps", "false").startswith("true"): raise ValueError(f"{path} has time stamps (@timeStamps true): only series sampled at equal steps are read; resample it first")
-    if "classlabel" not in tags and "targetlabel" not in tags: raise ValueError(f"{path} does not say whether it has labels: add a line '@classLabel false', or '@classLabel true' and the labels")
+    else: raise ValueError(f"{path} has no '@data' line: it is no .ts file, or it was cut off")
+    if tags.get("timestamps", "false").startswith("true"):
+        raise ValueError(f"{path} has time stamps (@timeStamps true): only series sampled at equal steps are read; resample it first")
+    if not {"classlabel", "targetlabel"} & set(tags):
+        raise ValueError(f"{path} does not say whether it has labels: add '@classLabel false', or '@classLabel true' and the labels")
     return any(tags.get(k, "").startswith("true") for k in ("classlabel", "targetlabel"))
 
 def _read_ts(path):
-    "Series and labels of a .ts file of equal length."
-    try: text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text ({e.reason}): save it as plain text, UTF-8") from e
-    lines = iter([(i, s) for i, line in enumerate(text.splitlines(), 1) if (s := line.strip()) and not s.startswith("#")])
-    labelled, X, labels, at = _ts_header(path, lines), [], [], []
+    "Series and labels of a .ts file."
+    with _as_text(path) as f: lines = iter([(i, s) for i, line in enumerate(f, 1) if (s := line.strip()) and not s.startswith("#")])
+    labelled, X, labels, lengths = _ts_has_labels(path, lines), [], [], []
     for i, line in lines:
         *channels, label = line.split(":") if labelled else [*line.split(":"), None]
         if not channels: raise ValueError(f"{path}, line {i}: series and label must be parted by ':'")
-        series = [_floats(c.split(","), f"{path}, line {i}" + (f", channel {j}" if len(channels) > 1 else "")) for j, c in enumerate(channels)]
-        _same_length([(i, len(s)) for s in series], path)
-        X.append(np.stack(series))
+        if X and len(channels) != len(X[0]):
+            raise ValueError(f"{path}, line {i}: {len(channels)} channels, but the first series has {len(X[0])}")
+        X.append([_floats(c.split(","), f"{path}, line {i}, channel {j}") for j, c in enumerate(channels)])
         labels.append(label)
-        at.append(i)
+        lengths += [(i, len(c)) for c in X[-1]]
     if not X: raise ValueError(f"{path} holds no series after '@data'")
-    _same_length([(i, len(s)) for i, s in zip(at, (x[0] for x in X))], path)
-    odd = next((i for i, x in zip(at, X) if len(x) != len(X[0])), None)
-    if odd: raise ValueError(f"{path}, line {odd}: another number of channels than in line {at[0]} ({len(X[0])})")
-    return np.stack(X), _text_labels(labels) if labelled else None
+    _same_length(lengths, path)
+    return np.array(X), _text_labels(labels) if labelled else None
 
+# %% ../nbs/00_data.ipynb #c1a3f197
 def _read_npz(path):
     "The arrays of a .npz file, without pickle."
     try:
-        with np.load(path, allow_pickle=False) as z: return {k: z[k] for k in z.files}
-    except (ValueError, EOFError, OSError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as e:
+        with np.load(path, allow_pickle=False) as z: found = {k: z[k] for k in z.files}
+    except Exception as e:
         if "pickle" in str(e).lower():
-            raise ValueError(f"{path} holds pickled objects or is no .npz file; neither is read, because unpickling can run code. Save plain arrays: "
+            raise ValueError(f"{path} holds pickled objects or is no .npz file; neither is read, for unpickling can run code. Save plain arrays: "
                              "np.savez(path, X=np.asarray(X, dtype='float32'), y=np.asarray(y, dtype=str))") from e
-        raise ValueError(f"{path} is not a readable .npz file, perhaps damaged or cut off ({type(e).__name__}: {e}): make it again with np.savez(path, X=X, y=y)") from e
-
-# %% ../nbs/00_data.ipynb #4a244f6c
-def _readable(path, label):
-    "`path` as a Path to an existing file of a known kind."
-    path = Path(path)
-    if path.is_dir(): raise IsADirectoryError(f"{path} is a folder: name a file in it, or load a UCR set from it with load_ucr(name, path=folder)")
-    if not path.exists(): raise FileNotFoundError(f"{path}: there is no such file (looked from {Path.cwd().name}/)")
-    if (suffix := path.suffix.lower()) not in (".npz", ".csv", ".tsv", ".ts"): raise ValueError(f"{path}: cannot read {suffix or 'a file without ending'!r}, allowed are .npz, .csv, .tsv and .ts")
-    if suffix in (".npz", ".ts") and label not in ("auto", None): raise ValueError(f"label={label!r} is for .csv and .tsv files; {path} says itself where its labels are")
-    return path
+        raise ValueError(f"{path} is no readable .npz file, perhaps damaged or cut off ({type(e).__name__}: {e}): "
+                         "make it again with np.savez(path, X=X, y=y)") from e
+    if not {"X", "X_train"} & set(found):
+        raise ValueError(f"{path} has the arrays {sorted(found)}, but neither 'X' nor 'X_train': save it with np.savez(path, X=X, y=y)")
+    return found
 
 def _read(path, label):
-    "What one file holds, as a dict with X and y, or X_train, y_train, X_test, y_test."
+    "What the file `path` holds, as a dict with X and y, or X_train, y_train, X_test, y_test."
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it, or load a UCR set from it with load_ucr(name, path=folder)")
+    if not path.exists(): raise FileNotFoundError(f"{path}: there is no such file")
     kind = path.suffix.lower()
-    if kind == ".npz":
-        found = _read_npz(path)
-        if "X" not in found and "X_train" not in found:
-            raise ValueError(f"{path} has the arrays {sorted(found)}, but neither 'X' nor 'X_train': save it with np.savez(path, X=X, y=y)")
-    else: found = dict(zip("Xy", _read_ts(path) if kind == ".ts" else _read_table(path, label)))
+    if kind not in (".npz", ".csv", ".tsv", ".ts"): raise ValueError(f"{path}: cannot read {kind!r}, allowed are .npz, .csv, .tsv and .ts")
+    if kind in (".npz", ".ts") and label not in ("auto", None):
+        raise ValueError(f"label={label!r} is for .csv and .tsv files: {path} says itself where its labels are")
+    found = _read_npz(path) if kind == ".npz" else dict(zip("Xy", _read_ts(path) if kind == ".ts" else _read_table(path, label)))
     return {k: v for k, v in found.items() if not (label is None and k.startswith("y"))}
 
-# %% ../nbs/00_data.ipynb #843c97a3
+@contextmanager
+def _named(path):
+    "Name the file in an error about what it holds."
+    try: yield
+    except (TypeError, ValueError) as e: raise type(e)(f"{path}: {e}") from e
+
+# %% ../nbs/00_data.ipynb #dad81f35
 def read_series(
     path,                       # a .npz, .csv, .tsv or .ts file
     *,
     label: str | None = "auto", # where a table has its labels: "auto", "first", "last", a column's name, or None for nowhere
 ) -> tuple:                     # X (n, channels, length) float32 and y (n,) int64 or str, or None without labels
     "The series and labels of one file; of an .npz file with a train and a test part, the train part."
-    path = _readable(path, label)
-    found = _read(path, label)
+    found = _read(path := Path(path), label)
     part = "" if "X" in found else "_train"
-    X = check_series(found["X" + part], name=f"{path}: X{part}")
-    return X, check_labels(found.get("y" + part), len(X), name=f"{path}: y{part}")
+    with _named(path):
+        X = check_series(found["X" + part], name="X" + part)
+        return X, check_labels(found.get("y" + part), len(X), name="y" + part)
 
-# %% ../nbs/00_data.ipynb #07f58707
+# %% ../nbs/00_data.ipynb #09a1ac42
 def holdout(
     y_or_n,             # the labels to be kept in proportion, or the number of series where there are none
     fraction: float,    # q, the share to be held out, between 0 and 1
@@ -364,28 +391,23 @@ def holdout(
 ) -> tuple:             # indices that stay and indices held out, both sorted
     "Part n series in two, class by class; every class keeps at least one series in the first part."
     if not 0 < fraction < 1: raise ValueError(f"fraction is {fraction}: allowed is a number between 0 and 1")
+    if y_or_n is None: raise TypeError("y_or_n is None: without labels, pass the number of series")
     y = np.zeros(y_or_n, int) if isinstance(y_or_n, (int, np.integer)) else check_labels(y_or_n, len(y_or_n))
     if len(y) < 2: raise ValueError(f"{len(y)} series cannot be parted in two")
     rng = np.random.default_rng(random_state)
     _, k, n_k = np.unique(y, return_inverse=True, return_counts=True)
-    take = np.minimum(np.floor(fraction * n_k), n_k - 1).astype(int)
-    order = np.lexsort((rng.random(len(n_k)), -(fraction * n_k - take)))  # largest remainder first, ties by lot
+    take = np.minimum(fraction * n_k, n_k - 1).astype(int)
     missing = max(1, int(fraction * len(y) + .5)) - take.sum()
-    while missing > 0 and (free := [c for c in order if take[c] < n_k[c] - 1]):
+    by_remainder = np.lexsort((rng.random(len(n_k)), take - fraction * n_k))  # ties by lot
+    while missing > 0 and (free := [c for c in by_remainder if take[c] < n_k[c] - 1]):
         take[free[:missing]] += 1
         missing -= len(free)
-    if not take.any(): raise ValueError(f"each of the {len(n_k)} classes has one series only, and that one has to stay: hold out without labels, holdout({len(y)}, {fraction})")
+    if not take.any():
+        raise ValueError("every class has one series only, and that one has to stay: pass the number of series to part them without labels")
     held = np.sort(np.concatenate([rng.permutation(np.flatnonzero(k == c))[:m] for c, m in enumerate(take)]))
     return np.setdiff1d(np.arange(len(y)), held), held
 
-# %% ../nbs/00_data.ipynb #8b66d5e2
-def _neighbour(path):
-    "The `_TEST` file that belongs to a `_TRAIN` file, or None."
-    if not path.stem.endswith("_TRAIN"): return None
-    other = path.with_name(path.stem[:-5] + "TEST" + path.suffix)
-    return other if other.exists() else None
-
-# %% ../nbs/00_data.ipynb #5efbc7f7
+# %% ../nbs/00_data.ipynb #a672d78d
 def read_dataset(
     path,                       # a .npz, .csv, .tsv or .ts file; NAME_TRAIN.tsv brings NAME_TEST.tsv along
     *,
@@ -394,68 +416,64 @@ def read_dataset(
     random_state=0,             # of that choice
 ) -> Dataset:                   # named after the file
     "The data set in one file, or in one pair of files."
-    path = _readable(path, label)
-    name, found, other = path.stem.removesuffix("_TRAIN"), _read(path, label), _neighbour(path)
+    found, name, other = _read(path := Path(path), label), path.stem.removesuffix("_TRAIN"), None
+    if path.stem.endswith("_TRAIN"): other = path.with_name(f"{name}_TEST{path.suffix}")
     if "X_train" in found: parts = [found.get(k) for k in ("X_train", "y_train", "X_test", "y_test")]
-    elif other: parts = [found["X"], found.get("y"), *read_series(other, label=label)]
-    else: parts = [found["X"], found.get("y"), None, None]
-    try: data = Dataset(name, *parts)
-    except (TypeError, ValueError) as e: raise type(e)(f"{path}: {e}") from e
+    else: parts = [found["X"], found.get("y"), *(read_series(other, label=label) if other and other.exists() else (None, None))]
+    with _named(path): data = Dataset(name, *parts)
     if not test_fraction or data.X_test is not None: return data
-    a, b = holdout(len(data.X_train) if data.y_train is None else data.y_train, test_fraction, random_state)
-    y = data.y_train
-    return Dataset(name, data.X_train[a], None if y is None else y[a], data.X_train[b], None if y is None else y[b])
+    X, y = data.X_train, data.y_train
+    a, b = holdout(len(X) if y is None else y, test_fraction, random_state)
+    return Dataset(name, X[a], None if y is None else y[a], X[b], None if y is None else y[b])
 
-# %% ../nbs/00_data.ipynb #6033d18c
+# %% ../nbs/00_data.ipynb #6d6b1085
 def bundled() -> list: # names, sorted
     "The UCR sets that come with the package."
     return sorted(f.name[:-4] for f in (files("ncvq_nb") / "datasets").iterdir() if f.name.endswith(".npz"))
 
-# %% ../nbs/00_data.ipynb #0bf158ce
-_ARCHIVE = "https://www.timeseriesclassification.com"
-
+# %% ../nbs/00_data.ipynb #8da1a070
 def _folder(path, what):
     path = Path(path).expanduser()
-    if path.is_file(): raise NotADirectoryError(f"{what} is {str(path)!r}, a file: a folder is expected here; read_dataset(file) reads one file")
+    if path.is_file():
+        raise NotADirectoryError(f"{what} is {str(path)!r}, a file: a folder is expected here; read_dataset(file) reads one file")
     if not path.is_dir(): raise FileNotFoundError(f"{what} is {str(path)!r}: there is no such folder")
     return path
 
 def _find(name, folder):
-    "The file of the set `name` in `folder`, or None."
-    places = [place / f"{name}_TRAIN{suffix}" for place in (folder / name, folder) for suffix in (".tsv", ".ts", ".csv")]
-    return next((p for p in places + [folder / f"{name}.npz", folder / name / f"{name}.npz"] if p.is_file()), None)
-
-def _load_from(name, path):
-    "The set in `path`, which must have both of its parts."
-    data = read_dataset(path, label="auto" if path.suffix == ".ts" else "first") if path.suffix != ".npz" else read_dataset(path)
+    "The set `name` in `folder`, or None where it is not there."
+    places = [place / f"{name}_TRAIN{kind}" for place in (folder / name, folder) for kind in (".tsv", ".ts", ".csv")]
+    path = next((p for p in [*places, folder / f"{name}.npz", folder / name / f"{name}.npz"] if p.is_file()), None)
+    if path is None: return None
+    data = read_dataset(path, label="first" if path.suffix in (".tsv", ".csv") else "auto")
+    if data.X_test is None:
+        expected = f"X_test in {path}" if path.suffix == ".npz" else path.with_name(f"{name}_TEST{path.suffix}")
+        raise FileNotFoundError(f"{path} has no test part: {expected} is missing")
     data.name = name
-    if data.X_test is None: raise FileNotFoundError(f"{path} has no test part: {name}_TEST{path.suffix} (or X_test in an .npz file) is expected beside the train part")
     return data
 
-def _known(folder=None):
-    "Names that can be meant: the archives', the bundled ones, those in `folder`."
-    names = set((files("ncvq_nb") / "datasets" / "names.txt").read_text().split()) | set(bundled())
-    if folder: names |= {p.stem.removesuffix("_TRAIN") for p in folder.iterdir() if p.is_dir() or p.suffix == ".npz" or p.stem.endswith("_TRAIN")}
-    return names
+def _unknown(name, why, folder=None):
+    "The error for a set that was not found, with the names that may have been meant."
+    names = set(_archive_names()) | set(bundled())
+    if folder: names |= {p.stem.removesuffix("_TRAIN") for p in folder.iterdir()}
+    meant = {n.lower(): n for n in names - {name}}
+    close = [repr(meant[n]) for n in get_close_matches(name.lower(), meant, 3)]
+    return ValueError(f"{why}." + f" Did you mean {' or '.join(close)}?" * bool(close) + f" The package itself has {', '.join(bundled())}.")
 
-def _unknown(name, where, folder=None):
-    "The error for a set that is not `where` it was looked for."
-    by_lower = {n.lower(): n for n in _known(folder)}
-    close = [by_lower[n] for n in get_close_matches(str(name).lower(), by_lower, 3, .6) if by_lower[n] != name]
-    return ValueError(f"{where}" + (f": did you mean {' or '.join(map(repr, close))}?" if close else "") + f" The package itself has {', '.join(bundled())}")
+def _archive_names(): return (files("ncvq_nb") / "datasets" / "names.txt").read_text().split()
 
-# %% ../nbs/00_data.ipynb #a0f7b18c
 def _from_aeon(name):
     "The set `name` by aeon's loader, which keeps what it downloads."
-    by_hand = f"download it from {_ARCHIVE}, unpack it and call load_ucr({name!r}, path=folder)"
+    by_hand = f"get it from https://www.timeseriesclassification.com, unpack it and call load_ucr({name!r}, path=folder)"
     try: from aeon.datasets import load_classification
     except ImportError as e:
-        raise ImportError(f"{name} does not come with the package. Either install the optional loader, pip install \"ncvq_nb[ucr]\", and call again, or {by_hand}") from e
+        raise ImportError(f"{name} does not come with the package: install the optional loader, pip install 'ncvq_nb[ucr]', and call again; or "
+                          + by_hand) from e
     try: (X, y), (X_test, y_test) = (load_classification(name, split=s) for s in ("train", "test"))
-    except Exception as e: raise ConnectionError(f"aeon could not fetch {name} ({type(e).__name__}: {e}). Without a network, {by_hand} on a machine that has one") from e
-    return Dataset(name, X, _text_labels(y), X_test, _text_labels(y_test))
+    except Exception as e:
+        raise ConnectionError(f"aeon could not load {name} ({type(e).__name__}: {e}). If this machine is offline, {by_hand}") from e
+    with _named(name): return Dataset(name, X, _text_labels(y), X_test, _text_labels(y_test))
 
-# %% ../nbs/00_data.ipynb #11729e02
+# %% ../nbs/00_data.ipynb #7647a663
 def load_ucr(
     name: str,     # as the archive writes it, such as "GunPoint"
     path=None,     # folder to look in, and nowhere else; None: $NCVQ_DATA, then the package, then a download by aeon
@@ -463,17 +481,16 @@ def load_ucr(
     "A set of the UCR archive (Dau et al. 2019)."
     if not isinstance(name, str): raise TypeError(f"name is {name!r}: the name of a set is expected, such as 'GunPoint'")
     if path is not None:
-        folder = _folder(path, "path")
-        if (found := _find(name, folder)) is None: raise _unknown(name, f"there is no {name}/{name}_TRAIN.tsv, .ts, .csv and no {name}.npz in {str(folder)!r}", folder)
-        return _load_from(name, found)
-    folder = _folder(env, "the environment variable NCVQ_DATA") if (env := os.environ.get("NCVQ_DATA")) else None
-    if folder and (found := _find(name, folder)): return _load_from(name, found)
+        if data := _find(name, folder := _folder(path, "path")): return data
+        raise _unknown(name, f"there is no {name}/{name}_TRAIN.tsv, .ts or .csv and no {name}.npz in {str(folder)!r}", folder)
+    if folder := os.environ.get("NCVQ_DATA"):
+        if data := _find(name, folder := _folder(folder, "the environment variable NCVQ_DATA")): return data
     if name in bundled():
-        with (files("ncvq_nb") / "datasets" / f"{name}.npz").open("rb") as f, np.load(f, allow_pickle=False) as z: return Dataset(name, **{k: z[k] for k in z.files})
-    if name not in _known(): raise _unknown(name, f"{name!r} is not a set of the UCR or UEA archive", folder)
+        with (files("ncvq_nb") / "datasets" / f"{name}.npz").open("rb") as f, np.load(f, allow_pickle=False) as z: return Dataset(name, **z)
+    if name not in _archive_names(): raise _unknown(name, f"{name!r} is no set of the UCR or UEA archive", folder)
     return _from_aeon(name)
 
-# %% ../nbs/00_data.ipynb #d65078ae
+# %% ../nbs/00_data.ipynb #87901a25
 class Standardiser:
     "Scale each channel by one mean and one standard deviation of the train set, and undo it."
     def fit(self,
@@ -502,5 +519,23 @@ class Standardiser:
 
     def _columns(self, X):
         if not hasattr(self, "mean_"): raise NotFittedError("this Standardiser is not fitted: call fit(X_train) first")
-        if X.shape[1] != len(self.mean_): raise ValueError(f"X has {X.shape[1]} channels, but the Standardiser was fitted on {len(self.mean_)}")
-        return self.mean_[:, None], self.std_[:, None]  # (c, 1)
+        mu, sigma = np.asarray(self.mean_)[:, None], np.asarray(self.std_)[:, None]  # (c, 1)
+        if X.shape[1] != len(mu): raise ValueError(f"X has {X.shape[1]} channels, but the Standardiser was fitted on {len(mu)}")
+        return mu, sigma
+
+# %% ../nbs/00_data.ipynb #470848c7
+def write_atomically(
+    path,     # where the file shall be
+    content,  # bytes, text, or a function that is given the temporary path (of the same ending) and writes there
+):
+    "Write a file wholly or not at all."
+    path = Path(path)
+    tmp = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{path.suffix}")
+    try:
+        if callable(content): content(tmp)
+        else: tmp.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(tmp, "rb+") as f: os.fsync(f.fileno())
+        os.replace(tmp, path)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
