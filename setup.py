@@ -3,12 +3,13 @@ import shlex
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
+package = cfg["lib_path"]
 words = lambda key: shlex.split(cfg.get(key, ""))
 
 setup(
@@ -27,12 +28,12 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    packages=find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
-    package_data={cfg["lib_path"]: ["py.typed", "datasets/*"]},
+    packages=find_namespace_packages(include=[package, f"{package}.*"], exclude=["*.__pycache__"]),  # the data sets lie in a folder of their own
+    package_data={package: ["py.typed"], f"{package}.datasets": ["*"]},
     install_requires=words("requirements"),
     extras_require={extra: words(f"{extra}_requirements") for extra in ("dev", "docs", "ucr")},
     entry_points={
         "console_scripts": words("console_scripts"),
-        "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
+        "nbdev": [f"{package}={package}._modidx:d"],
     },
 )

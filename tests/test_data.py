@@ -273,6 +273,8 @@ def test_a_first_series_is_never_taken_for_a_header(tmp_path):
     f.write_text("y,0.5,0.25,1\nn,0.5,0.5,2\ny,0.5,0.5,3\n")  # yes and no, not a column called y
     X, y = read_series(f)
     assert X.shape == (3, 1, 3) and y.tolist() == ["y", "n", "y"]
+    f.write_text("y,0.25,0.5,0.75\nn,0.5,0.5,2\ny,0.5,0.5,3\n")  # even where its first series is a ramp
+    assert read_series(f)[1].tolist() == ["y", "n", "y"]
     f.write_text("y,0.5,0.25\nn,0.5,0.5\n")
     assert read_series(f)[1].tolist() == ["y", "n"]
     f.write_text("label,0.0,0.5,1.0\n1,7,8,9\n1,7,8,8\n")  # time in seconds
@@ -301,6 +303,11 @@ def test_a_first_series_is_never_taken_for_a_header(tmp_path):
 def test_tables_refuse(tmp_path, text, ask, parts):
     (f := tmp_path / "a.csv").write_text(text)
     with says("a.csv", *parts): read_series(f, **ask)
+
+
+def test_byte_order_mark(tmp_path):
+    (f := tmp_path / "a.csv").write_text("1,0.5,0.25\n2,0.5,0.25\n", encoding="utf-8-sig")  # as spreadsheets write it
+    assert read_series(f)[1].tolist() == [1, 2]
 
 
 def test_not_a_text_file(tmp_path):
