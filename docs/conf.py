@@ -41,4 +41,11 @@ def fields_from_comments(app, what, name, obj, options, lines):
     lines += ["", *(f":returns: {marked(t)}" if k == "return" else f":param {k}: {marked(t)}" for k, t in described.items())]
 
 
-def setup(app): app.connect("autodoc-process-docstring", fields_from_comments)
+def ours(app, what, name, obj, skip, options):
+    "Leave out what scikit-learn adds to an estimator by itself."
+    return True if re.fullmatch(r"set_\w+_request|get_metadata_routing", name.split(".")[-1]) else None
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", fields_from_comments)
+    app.connect("autodoc-skip-member", ours)

@@ -19,6 +19,7 @@ MARK = re.compile(r"^\s*#\s*\|\s*([\w-]+):?\s*(.*?)\s*$")
 LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s#]+)([^)\s]*\))")  # the relative ones
 INLINE_PNG = re.compile(r'src="data:image/png;base64,([^"]+)"')
 STYLE = re.compile(r"<style.*?</style>\s*", re.S)
+ELSEWHERE = {"../ncvq_nb/datasets/README.md": "../data-card.md"}  # on the site
 NOTE = "<!-- Written by docs/prep.py from nbs/index.ipynb: edit that notebook, then run `python docs/prep.py`. -->"
 
 
@@ -105,7 +106,8 @@ def page(nb, name, links, exists):
     cells = []
     for cell, marks in shown(nb):
         if cell.cell_type == "markdown":
-            text = re.sub(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)\s#]+)[^)\s]*\)", lambda m: m[0] if exists(m[2]) else m[1], cell.source)
+            text = LINK.sub(lambda m: m[1] + ELSEWHERE.get(m[2], m[2]) + m[3], cell.source)
+            text = re.sub(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)\s#]+)[^)\s]*\)", lambda m: m[0] if exists(m[2]) else m[1], text)
             # not in code blocks, not in links: only a name alone in backticks
             cells.append(new_markdown_cell(re.sub(r"(?<![`\[])`(\w+)`(?!`)", lambda m: f"{{py:obj}}`{m[1]} <{links[m[1]]}>`" if m[1] in links else m[0], text)))
             continue

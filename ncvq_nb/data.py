@@ -6,7 +6,7 @@
 __all__ = ['check_series', 'check_labels', 'Dataset', 'read_series', 'holdout', 'read_dataset', 'bundled', 'load_ucr',
            'Standardiser', 'write_atomically']
 
-# %% ../nbs/00_data.ipynb #df5f714a
+# %% ../nbs/00_data.ipynb #723e3ccf
 import csv, os, warnings
 from base64 import b64encode
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-# %% ../nbs/00_data.ipynb #1bb6b8b2
+# %% ../nbs/00_data.ipynb #43306f24
 _TO_ONE_LENGTH = "bring them to one length first, by cutting, padding or resampling (scipy.signal.resample)"
 
 def _unequal(a, name):
@@ -41,7 +41,7 @@ def _array(a, name):
     if out.dtype == object and out.ndim == 1 and (error := _unequal(out, name)): raise error
     return out
 
-# %% ../nbs/00_data.ipynb #f93c8d54
+# %% ../nbs/00_data.ipynb #467f9f1c
 def _check_finite(A, name):
     "Refuse NaN and infinity in `A` (n, c, l), naming the first place."
     bad = ~np.isfinite(A)
@@ -63,7 +63,7 @@ def _to_float32(A, name):
                       "subtract the mean first", stacklevel=3)
     return out
 
-# %% ../nbs/00_data.ipynb #f4ea9a88
+# %% ../nbs/00_data.ipynb #0d6f4c1e
 def check_series(
     X,                    # anything NumPy can read, (n, length) or (n, channels, length)
     *,
@@ -86,7 +86,7 @@ def check_series(
     _check_finite(A, name)
     return _to_float32(A, name)
 
-# %% ../nbs/00_data.ipynb #2528bc0d
+# %% ../nbs/00_data.ipynb #09809f3d
 def _missing_label(name, i): return ValueError(f"{name}[{i}] is missing: drop that series, or fit without labels ({name}=None)")
 
 def _unwrap(a, name):
@@ -102,7 +102,7 @@ def _whole(a):
     "Where the numbers in `a` are whole ones that int64 holds."
     return np.isfinite(a) & (a == np.round(a)) & (np.abs(a) < 2.**53)
 
-# %% ../nbs/00_data.ipynb #7c50e6ca
+# %% ../nbs/00_data.ipynb #55ad9fd5
 def check_labels(
     y,                 # n labels: integers, whole floats or strings; None where there are none
     n: int,            # number of series they belong to
@@ -128,7 +128,7 @@ def check_labels(
         raise ValueError(f"{name} holds {a[~ok][0]}: labels are integers or strings; cut real numbers into classes first (np.digitize)")
     return a.astype(np.int64)
 
-# %% ../nbs/00_data.ipynb #691ba140
+# %% ../nbs/00_data.ipynb #75ef519f
 def _counts(y):
     "`class: number of series` for the first classes of `y`."
     if y is None: return "no labels"
@@ -154,13 +154,13 @@ def _table(head, rows):
     row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{escape(str(c))}</{tag}>" for c in cells) + "</tr>"
     return f"<table><thead>{row(head, 'th')}</thead><tbody>{''.join(row(r, 'td') for r in rows)}</tbody></table>"
 
-def _png(fig, alt, dpi=72):
+def _png(fig, alt, dpi=96):
     "`fig` as an HTML image that needs no file."
     fig.savefig(drawn := BytesIO(), format="png", dpi=dpi)
     Image.open(drawn).convert("RGB").quantize(128).save(buffer := BytesIO(), format="png", optimize=True)  # a third of the size
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"/>'
 
-# %% ../nbs/00_data.ipynb #52b9102f
+# %% ../nbs/00_data.ipynb #29754117
 @dataclass(repr=False, eq=False)
 class Dataset:
     "Named series with, where there are any, labels and test series; checked when made."
@@ -204,7 +204,7 @@ class Dataset:
         picture = _png(_panels(self.X_train, self.y_train), f"training series of {self.name} by class")
         return _table((self.name, "series", "channels", "length", "class: series"), rows) + picture
 
-# %% ../nbs/00_data.ipynb #f12c2a48
+# %% ../nbs/00_data.ipynb #fbb80b70
 _LABEL_NAMES = {"label", "labels", "class", "target", "category", "y"}
 _MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
 
@@ -246,7 +246,7 @@ def _as_text(path):
         with open(path, encoding="utf-8-sig", newline="") as f: yield f
     except UnicodeDecodeError as e: raise ValueError(f"{path} is not UTF-8 text ({e.reason}): save it as plain text, UTF-8") from e
 
-# %% ../nbs/00_data.ipynb #9b7fca1a
+# %% ../nbs/00_data.ipynb #5e78d1e9
 def _rows(path):
     "The rows of a delimited text file as pairs of line number and cells."
     with _as_text(path) as f:
@@ -272,7 +272,7 @@ def _has_header(rows):
     inner = [_number(c) for c in head[1:-1]]
     return whole(head[1:-1]) and inner[:1] in ([0], [1]) and all(np.diff(inner) == 1) and not whole(body[0][1][1:-1])
 
-# %% ../nbs/00_data.ipynb #a5aee0ec
+# %% ../nbs/00_data.ipynb #6899cbd0
 def _label_column(names, rows, label, path):
     "Index of the column with the labels, or None where there are none."
     last = len(rows[0][1]) - 1
@@ -304,7 +304,7 @@ def _read_table(path, label):
         raise ValueError(f"{path}: no value stands beside the label; a row is one series, parted by tab, semicolon, comma or blanks")
     return np.stack([_floats(row, f"{path}, line {i}") for i, row in rows]), None if j is None else _text_labels(labels)
 
-# %% ../nbs/00_data.ipynb #28e9e7f1
+# %% ../nbs/00_data.ipynb #b9e38f69
 def _ts_has_labels(path, lines):
     "Take the header off `lines`, pairs of line number and text; whether the lines after it end in a label."
     tags = {}
@@ -337,7 +337,7 @@ def _read_ts(path):
     _same_length(lengths, path)
     return np.array(X), _text_labels(labels) if labelled else None
 
-# %% ../nbs/00_data.ipynb #67cfe410
+# %% ../nbs/00_data.ipynb #b7d36bbe
 def _read_npz(path):
     "The arrays of a .npz file, without pickle."
     try:
@@ -370,7 +370,7 @@ def _named(path):
     try: yield
     except (TypeError, ValueError) as e: raise type(e)(f"{path}: {e}") from e
 
-# %% ../nbs/00_data.ipynb #71773a0c
+# %% ../nbs/00_data.ipynb #9d01fbcd
 def read_series(
     path,                       # a .npz, .csv, .tsv or .ts file
     *,
@@ -383,7 +383,7 @@ def read_series(
         X = check_series(found["X" + part], name="X" + part)
         return X, check_labels(found.get("y" + part), len(X), name="y" + part)
 
-# %% ../nbs/00_data.ipynb #cff353da
+# %% ../nbs/00_data.ipynb #b4bac28a
 def holdout(
     y_or_n,             # the labels to be kept in proportion, or the number of series where there are none
     fraction: float,    # q, the share to be held out, between 0 and 1
@@ -407,7 +407,7 @@ def holdout(
     held = np.sort(np.concatenate([rng.permutation(np.flatnonzero(k == c))[:m] for c, m in enumerate(take)]))
     return np.setdiff1d(np.arange(len(y)), held), held
 
-# %% ../nbs/00_data.ipynb #218d4719
+# %% ../nbs/00_data.ipynb #60e7257a
 def read_dataset(
     path,                       # a .npz, .csv, .tsv or .ts file; NAME_TRAIN.tsv brings NAME_TEST.tsv along
     *,
@@ -426,12 +426,12 @@ def read_dataset(
     a, b = holdout(len(X) if y is None else y, test_fraction, random_state)
     return Dataset(name, X[a], None if y is None else y[a], X[b], None if y is None else y[b])
 
-# %% ../nbs/00_data.ipynb #e3f47417
+# %% ../nbs/00_data.ipynb #224f669d
 def bundled() -> list: # names, sorted
     "The UCR sets that come with the package."
     return sorted(f.name[:-4] for f in (files("ncvq_nb") / "datasets").iterdir() if f.name.endswith(".npz"))
 
-# %% ../nbs/00_data.ipynb #28234505
+# %% ../nbs/00_data.ipynb #db48f2d3
 def _folder(path, what):
     path = Path(path).expanduser()
     if path.is_file():
@@ -473,7 +473,7 @@ def _from_aeon(name):
         raise ConnectionError(f"aeon could not load {name} ({type(e).__name__}: {e}). If this machine is offline, {by_hand}") from e
     with _named(name): return Dataset(name, X, _text_labels(y), X_test, _text_labels(y_test))
 
-# %% ../nbs/00_data.ipynb #d0b770a1
+# %% ../nbs/00_data.ipynb #392f3155
 def load_ucr(
     name: str,     # as the archive writes it, such as "GunPoint"
     path=None,     # folder to look in, and nowhere else; None: $NCVQ_DATA, then the package, then a download by aeon
@@ -490,7 +490,7 @@ def load_ucr(
     if name not in _archive_names(): raise _unknown(name, f"{name!r} is no set of the UCR or UEA archive", folder)
     return _from_aeon(name)
 
-# %% ../nbs/00_data.ipynb #e9dccc1c
+# %% ../nbs/00_data.ipynb #9ca3b6c6
 class Standardiser:
     "Scale each channel by one mean and one standard deviation of the train set, and undo it."
     def fit(self,
@@ -523,7 +523,7 @@ class Standardiser:
         if X.shape[1] != len(mu): raise ValueError(f"X has {X.shape[1]} channels, but the Standardiser was fitted on {len(mu)}")
         return mu, sigma
 
-# %% ../nbs/00_data.ipynb #918b60f0
+# %% ../nbs/00_data.ipynb #0ac4db2a
 def write_atomically(
     path,     # where the file shall be
     content,  # bytes, text, or a function that is given the temporary path (of the same ending) and writes there
