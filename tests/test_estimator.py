@@ -73,7 +73,7 @@ def test_shapes_dtypes_and_exact_lengths(c, l):
     assert m.tokenizer_.grid[0] * m.tokenizer_.grid[1] == n_tokens and m.tokenizer_.codebook.shape == (8, 8)
     for X_hat in (m.decode(s), m.reconstruct(X[:5])): assert X_hat.shape == (5, c, l) and X_hat.dtype == np.float32 and np.isfinite(X_hat).all()
     assert_allclose(m.decode(s), m.reconstruct(X[:5]), atol=1e-5)
-    for Z in (m.transform(X), m.features(X), m.features(X, quantised=False)): assert Z.shape == (9, 8) and Z.dtype == np.float32
+    for Z in (m.transform(X), m.features(X), m.features(X, quantised=False)): assert Z.shape == (9, 16) and Z.dtype == np.float32
     assert np.array_equal(m.transform(X), m.features(X)) and not np.array_equal(m.features(X), m.features(X, quantised=False))
     for X_new in (m.sample(4), m.sample(4, y=0), m.sample(y=[0, 1, 1, 0]), m.sample(4, [1, 1, 1, 1])): assert X_new.shape == (4, c, l) and X_new.dtype == np.float32
     assert m.sample_tokens(2).dtype == np.int64 and m.sample_tokens(2).shape == (2, n_tokens)
@@ -86,10 +86,11 @@ def test_what_comes_out_does_not_depend_on_company(model):
     assert_allclose(model.transform(X)[[3, 270]], model.transform(X[[3, 270]]), atol=1e-6)
 
 
-def test_features_are_means_of_the_codes(model):
+def test_features_are_mean_and_maximum_of_the_codes(model):
     X, _ = series()
     s = torch.from_numpy(model.encode(X))
-    assert_allclose(model.transform(X), model.tokenizer_.codebook[s].mean(1).numpy(), atol=1e-5)
+    z_q = model.tokenizer_.codebook[s]  # (n, n_tokens, d)
+    assert_allclose(model.transform(X), torch.cat([z_q.mean(1), z_q.amax(1)], 1).numpy(), atol=1e-5)
 
 
 def test_two_dimensional_lists_and_other_types_are_read(model):
@@ -172,10 +173,10 @@ def test_pipelines_and_grid_search(model):
     pipe = make_pipeline(NCVQ(**TINY), KNeighborsClassifier(1))
     search = GridSearchCV(pipe, {"ncvq__n_codes": [4, 6]}, cv=2, error_score="raise").fit(X[:, 0], y)
     assert 0 <= search.best_score_ <= 1 and len(search.predict(X)) == 16
-    assert len(search.best_estimator_[0].get_feature_names_out()) == 8
+    assert len(search.best_estimator_[0].get_feature_names_out()) == 16
     assert np.array_equal(NCVQ(**TINY).fit_transform(*series()), model.transform(series()[0]))
     frame = clone(model).set_output(transform="pandas").fit(*series()).transform(series()[0])
-    assert frame.shape == (12, 8) and frame.columns[0].startswith("ncvq")
+    assert frame.shape == (12, 16) and frame.columns[0].startswith("ncvq")
 
 
 def test_the_thesis_settings():
