@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NCVQ']
 
-# %% ../nbs/09_generator.ipynb #fffc6fe3
+# %% ../nbs/09_generator.ipynb #21d0e104
 import hashlib
 import json
 import numbers
@@ -24,20 +24,43 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 import ncvq_nb
+from .augment import AUGMENTATIONS, get_augmentation
 from .data import Standardiser, check_labels, check_series, holdout, write_atomically
-from .maskgit import MaskGIT, MaskGITLoss, fill, get_schedule
+from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
+from .ssl import SSL_LOSSES
 from .tokenizer import Tokenizer, TokenizerLoss
 from .training import History, seed_of, seeded, train
 
-# %% ../nbs/09_generator.ipynb #4868991b
+# %% ../nbs/09_generator.ipynb #84d2ae23
 FORMAT = 1  # of a saved model; raised when an older library could not read a newer folder
 
 
-def _per_stage(value, name):
-    "(stage 1, stage 2) of a setting given once or as a pair."
-    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2: raise ValueError(f"{name} must be one value or a pair (tokenizer, prior), found {value!r}")
-    return pair
+def _real(v): return isinstance(v, numbers.Real) and not isinstance(v, bool) and np.isfinite(v)
+def _whole(low): return f"a whole number of at least {low}", lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= low
+def _from(low, high=np.inf): return f"a number from {low}" + (f" to {high}" if np.isfinite(high) else ""), lambda v: _real(v) and low <= v <= high
+def _below_one(): return "a number from 0 and less than 1", lambda v: _real(v) and 0 <= v < 1
+def _positive(): return "a number greater than 0", lambda v: _real(v) and v > 0
+def _or_none(rule): return f"None or {rule[0]}", lambda v: v is None or rule[1](v)
+def _one_of(*names): return "one of " + ", ".join(map(repr, names)), lambda v: any(v is n or isinstance(v, str) and v == n for n in names)
+def _pair(rule): return f"{rule[0]}, or a pair of that (tokenizer, prior)", lambda v: all(map(rule[1], v)) and len(v) == 2 if isinstance(v, (tuple, list)) else rule[1](v)
+
+
+_SAMPLING = dict(sampling_steps=_whole(1), choice_temperature=_from(0), guidance_scale=("a number", _real))
+_PARAMETERS = dict(
+    ssl=_one_of(None, *SSL_LOSSES), augment=(f"None, a callable (x, generator) -> x on a batch, or one of {', '.join(map(repr, AUGMENTATIONS))}", lambda v: v is None or callable(v) or isinstance(v, str) and v in AUGMENTATIONS),
+    n_fft=("an even whole number of at least 4", lambda v: isinstance(v, numbers.Integral) and v >= 4 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
+    decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
+    prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=("True or False", lambda v: isinstance(v, (bool, np.bool_))), mask_schedule=_one_of(*SCHEDULES),
+    p_unconditional=_from(0, 1), **_SAMPLING, epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
+    validation_fraction=_below_one(), precision=_one_of("float32", "bfloat16"))
+
+
+def _check_parameters(values, rules=_PARAMETERS):
+    for name, (allowed, ok) in rules.items():
+        if name in values and not ok(values[name]): raise ValueError(f"{name} must be {allowed}, found {values[name]!r}")
+
+
+def _stage(value, i): return value[i] if isinstance(value, (tuple, list)) else value
 
 
 def _seed(random_state):
@@ -50,9 +73,12 @@ def _seed(random_state):
 
 
 def _device(device):
-    if device == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try: return torch.device(device)
+    try: found = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     except (RuntimeError, TypeError) as e: raise ValueError(f"device must be 'auto' or a name PyTorch knows, such as 'cpu' or 'cuda:0', found {device!r}") from e
+    if isinstance(device, int) or found.type == "meta": raise ValueError(f"device must be 'auto', 'cpu' or the name of an accelerator, found {device!r}")
+    try: torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as e: raise ValueError(f"device {device!r} is not to be had here: {e}") from e
+    return found
 
 
 def _digest(*arrays):
@@ -61,13 +87,13 @@ def _digest(*arrays):
     for a in arrays: h.update(repr(None if a is None else (a.shape, a.dtype.str)).encode() + (b"" if a is None else np.ascontiguousarray(a).tobytes()))
     return h.hexdigest()[:16]
 
-# %% ../nbs/09_generator.ipynb #ec713e94
+# %% ../nbs/09_generator.ipynb #d2b6406a
 class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     "NC-VQVAE with a MaskGIT prior: discrete representations of time series, and new series (Mathisen 2024)."
     def __init__(
         self,
-        ssl: str | None = "vibcreg",  # "barlow", "vicreg", "vibcreg", or None for the naive VQ-VAE
-        augment: str | Callable | None = "warp",  # second view for `ssl`: "warp", "slice", "gauss", or a callable on a batch (b, c, l)
+        ssl: str | None = "barlow",  # "barlow", "vicreg", "vibcreg", or None for the naive VQ-VAE
+        augment: str | Callable | None = "warp",  # second view for `ssl`: "warp", "slice", "gauss", or a callable (x, generator) on a batch (b, c, l)
         *,
         n_fft: int = 8,  # points in a window of the STFT; the series must be at least as long
         dim: int = 64,  # channels of encoder and decoder, size of a code
@@ -80,18 +106,18 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         aug_weight: float = 0.1,  # weight of the augmented view's reconstruction
         ssl_weight: float | None = None,  # weight of the SSL loss; the thesis' if not given (1 for Barlow Twins, 0.01 otherwise)
         projector_dim: int = 256,  # width of the SSL projector; 4096 in the thesis
-        prior_dim: int = 256,  # width of the prior
+        prior_dim: int = 128,  # width of the prior; 256 in the thesis
         prior_depth: int = 4,  # its blocks
         prior_heads: int = 2,  # its attention heads, of 64 units each
-        prior_dropout: float = 0.1,  # in the prior
+        prior_dropout: float = 0.0,  # in the prior
         finetune_codebook: bool = True,  # does the prior start from a copy of the codebook, or from random vectors?
         mask_schedule: str = "cosine",  # how much is masked: "cosine", "linear", "square", "cubic" or "sqrt"
         p_unconditional: float = 0.2,  # share of series whose class is hidden from the prior while training
-        sampling_steps: int = 10,  # T, passes in which a sentence is written
-        choice_temperature: float = 4.0,  # noise on the order in which tokens are fixed
+        sampling_steps: int = 20,  # T, passes in which a sentence is written; 10 in the thesis
+        choice_temperature: float = 2.0,  # noise on the order in which tokens are fixed; 4 in the thesis
         guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
-        epochs: float | tuple | None = None,  # passes over the data, one number or (tokenizer, prior); None: 1,000 steps each
-        batch_size: int | tuple = (128, 256),  # series in a batch, at most all
+        epochs: float | tuple | None = None,  # passes over the data, one number or (tokenizer, prior); None: 1,000 steps and 1,500 steps
+        batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = 1e-3,  # greatest learning rate of AdamW
         weight_decay: float | tuple = 1e-5,  # of AdamW
         validation_fraction: float = 0.0,  # share of the series held out to watch the loss; the prior then ends at its best moment
@@ -118,7 +144,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         **settings,  # anything else that shall differ
     ):
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
-        return cls(ssl, augment, **{**dict(projector_dim=4096, prior_dropout=0.0, epochs=1000, weight_decay=1e-3), **settings})
+        return cls(ssl, augment, **{**dict(projector_dim=4096, prior_dim=256, sampling_steps=10, choice_temperature=4.0, epochs=1000, batch_size=(128, 256), weight_decay=1e-3), **settings})
 
     def fit(
         self,
@@ -133,11 +159,11 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def transform(
         self,
         X,  # (n, length) or (n, channels, length) series
-    ) -> np.ndarray:  # (n, dim) float32
+    ) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
         "`features` of the quantised series, for pipelines."
         return self.features(X)
 
-# %% ../nbs/09_generator.ipynb #d34d26b3
+# %% ../nbs/09_generator.ipynb #1c8dc986
 @patch
 def fit_tokenizer(
     self: NCVQ,
@@ -148,24 +174,24 @@ def fit_tokenizer(
 ):  # the estimator itself
     "Train the tokenizer alone."
     X, y = self._check_training(X, y)
+    for name in ("tokenizer_", "prior_", "classes_", "history_"): self.__dict__.pop(name, None)  # a refit that is cut off leaves no mixture
     self.n_features_in_ = X.shape[-1]
     self.scaler_, self.data_ = Standardiser().fit(X), dict(series=len(X), channels=X.shape[1], length=X.shape[2], digest=_digest(X, y))
-    for name in ("prior_", "classes_"): self.__dict__.pop(name, None)
     folder = self._open_run(run_dir, _seed(self.random_state))
     x, x_valid, _, _ = self._split(X, y)
     with seeded(seed_of(self.seed_, "tokenizer")):
         tokenizer = Tokenizer(X.shape[1], X.shape[2], n_fft=self.n_fft, dim=self.dim, n_res_blocks=self.n_res_blocks, n_codes=self.n_codes,
                               decay=self.decay, revive_below=self.revive_below, orthogonality=self.orthogonality)
         objective = TokenizerLoss(tokenizer, ssl=self.ssl, augment=self.augment, commitment=self.commitment, aug_weight=self.aug_weight,
-                                  ssl_weight=self.ssl_weight, projector_dim=self.projector_dim).to(x.device)
+                                  ssl_weight=self.ssl_weight, projector_dim=self.projector_dim).to(x.device, memory_format=torch.channels_last)
     gen = torch.Generator(x.device).manual_seed(seed_of(self.seed_, "start"))
     objective.start(x[torch.randperm(len(x), generator=gen, device=x.device)[:512]], gen)
     history = train(objective, (x,), valid=None if x_valid is None else (x_valid,), **self._training(0, len(x), folder, "tokenizer"))
     self.tokenizer_, self.history_ = tokenizer, {"tokenizer": history}
-    self._n_features_out = self.dim
+    self._n_features_out = 2 * self.dim
     return self
 
-# %% ../nbs/09_generator.ipynb #6a33240f
+# %% ../nbs/09_generator.ipynb #d567a8c9
 @patch
 def fit_prior(
     self: NCVQ,
@@ -182,8 +208,9 @@ def fit_prior(
     self.classes_, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
     x, x_valid, y, y_valid = self._split(X, y)
     s, s_valid = (None if a is None else self._batched(self.tokenizer_.encode, a) for a in (x, x_valid))
+    n_codes, code_dim = self.tokenizer_.codebook.shape
     with seeded(seed_of(self.seed_, "prior")):
-        prior = MaskGIT(self.tokenizer_.n_tokens, self.n_codes, 0 if self.classes_ is None else len(self.classes_), code_dim=self.dim,
+        prior = MaskGIT(self.tokenizer_.n_tokens, n_codes, 0 if self.classes_ is None else len(self.classes_), code_dim=code_dim,
                         dim=self.prior_dim, depth=self.prior_depth, heads=self.prior_heads, dropout=self.prior_dropout).to(s.device)
     if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
     objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
@@ -192,21 +219,23 @@ def fit_prior(
     self.prior_, self.history_ = prior, {**self.history_, "prior": history}
     return self
 
-# %% ../nbs/09_generator.ipynb #418b96f7
-STEPS = (1000, 1000)  # optimiser steps of the stages where no epochs are given
+# %% ../nbs/09_generator.ipynb #3eb2b940
+STEPS = (1000, 1500)  # optimiser steps of the stages where no epochs are given
 
 
 @patch
 def _check_training(self: NCVQ, X, y):
-    "Series and labels, checked, and settings that no constructor below would check."
+    "Parameters, series and labels, checked before any time is lost."
+    _check_parameters(self.get_params(deep=False))
+    if self.ssl == "vibcreg" and self.projector_dim > 64 and self.projector_dim % 64: raise ValueError(f"projector_dim must be a multiple of 64, or at most 64, for ssl='vibcreg', found {self.projector_dim}")
+    if self.ssl is not None and _stage(self.batch_size, 0) < 2: raise ValueError("batch_size must be at least 2 where ssl compares series with one another, found 1")
+    _device(self.device), _seed(self.random_state if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)) else 0)
     X = check_series(X, min_length=self.n_fft)
     if len(X) < 2: raise ValueError("X has 1 series: training compares series and needs at least 2")
-    if callable(self.mask_schedule): raise TypeError("mask_schedule must be the name of a schedule, found a callable: a saved model could not find it again")
-    get_schedule(self.mask_schedule)
-    if not 0 <= self.validation_fraction < 1: raise ValueError(f"validation_fraction must be at least 0 and less than 1, found {self.validation_fraction!r}")
-    for name in ("epochs", "batch_size", "lr"):
-        for v in _per_stage(getattr(self, name), name):
-            if not (name == "epochs" and v is None or isinstance(v, numbers.Real) and v > 0): raise ValueError(f"{name} must be greater than 0, found {v!r}")
+    if self.ssl is not None and callable(self.augment):
+        x = torch.from_numpy(X[:2])
+        view = self.augment(x, torch.Generator().manual_seed(0))
+        if getattr(view, "shape", None) != x.shape: raise ValueError(f"augment must keep the shape of a batch, but made {getattr(view, 'shape', type(view).__name__)} of {tuple(x.shape)}")
     return X, check_labels(y, len(X))
 
 
@@ -224,8 +253,10 @@ def _open_run(self: NCVQ, run_dir, seed):
     if run_dir is None: return None
     path, settings = Path(run_dir) / "settings.json", {**self._settings(), "data": self.data_}
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        self.seed_ = found.pop("seed")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.seed_ = int(found.pop("seed"))
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as e: raise ValueError(f"{path} is damaged ({type(e).__name__}: {e}): take another folder") from e
         other = [f"{k} was {found.get(k)!r}, now {settings.get(k)!r}" for k in {**found, **settings} if found.get(k) != settings.get(k)]
         if other: raise ValueError(f"{run_dir} holds a run with other settings ({'; '.join(other)}): take another folder, or the settings of before")
     else:
@@ -259,7 +290,7 @@ def _split(self: NCVQ, X, y):
 @patch
 def _training(self: NCVQ, stage, n, folder, name):
     "The keywords of `train` for a stage."
-    epochs, batch, lr, decay = (_per_stage(getattr(self, k), k)[stage] for k in ("epochs", "batch_size", "lr", "weight_decay"))
+    epochs, batch, lr, decay = (_stage(getattr(self, k), stage) for k in ("epochs", "batch_size", "lr", "weight_decay"))
     steps = STEPS[stage] if epochs is None else max(1, round(epochs * n / min(batch, n)))
     return dict(steps=steps, batch_size=int(batch), lr=lr, weight_decay=decay, seed=seed_of(self.seed_, name, "train"), precision=self.precision,
                 folder=folder and folder / name, verbose=self.verbose, name=name)
@@ -271,7 +302,7 @@ def _batched(self: NCVQ, f, *arrays, size=256):
     "f over batches, joined."
     return torch.cat([f(*(a[i:i + size] for a in arrays)) for i in range(0, len(arrays[0]), size)])
 
-# %% ../nbs/09_generator.ipynb #4e8eae0f
+# %% ../nbs/09_generator.ipynb #993bc0e6
 @patch
 def _tensor(self: NCVQ, X):
     check_is_fitted(self, "tokenizer_")
@@ -290,7 +321,8 @@ def encode(
     X,  # (n, length) or (n, channels, length) series
 ) -> np.ndarray:  # (n, n_tokens) int64 tokens, frequency row by frequency row
     "The tokens of series."
-    return self._batched(self.tokenizer_.encode, self._tensor(X)).cpu().numpy()
+    x = self._tensor(X)
+    return self._batched(self.tokenizer_.encode, x).cpu().numpy()
 
 
 @patch
@@ -303,7 +335,9 @@ def decode(
     s = np.asarray(s)
     if s.ndim != 2 or s.shape[1] != self.tokenizer_.n_tokens or s.dtype.kind not in "iu":
         raise ValueError(f"s must be integers of the shape (n, {self.tokenizer_.n_tokens}), found {s.dtype} of the shape {s.shape}")
-    if s.size and not (0 <= s.min() and s.max() < self.n_codes): raise ValueError(f"s must hold tokens from 0 to {self.n_codes - 1}, found {s.min()} to {s.max()}")
+    n_codes = len(self.tokenizer_.codebook)
+    if not len(s): raise ValueError("s is empty: at least one row of tokens is needed")
+    if s.min() < 0 or s.max() >= n_codes: raise ValueError(f"s must hold tokens from 0 to {n_codes - 1}, found {s.min()} to {s.max()}")
     return self._series(self._batched(self.tokenizer_.decode, torch.from_numpy(s.astype(np.int64)).to(self.tokenizer_.codebook.device)))
 
 
@@ -313,7 +347,8 @@ def reconstruct(
     X,  # (n, length) or (n, channels, length) series
 ) -> np.ndarray:  # (n, channels, length) float32
     "Series through the tokenizer and back: `decode(encode(X))`."
-    return self._series(self._batched(self.tokenizer_, self._tensor(X)))
+    x = self._tensor(X)
+    return self._series(self._batched(self.tokenizer_, x))
 
 
 @patch
@@ -322,12 +357,12 @@ def features(
     X,  # (n, length) or (n, channels, length) series
     *,
     quantised: bool = True,  # features of the codes, or of the encoder's output before quantisation?
-) -> np.ndarray:  # (n, dim) float32
+) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
     "Representations for any classifier or clustering."
     return self._batched(lambda x: self.tokenizer_.features(x, quantised=quantised), self._tensor(X)).cpu().numpy()
 
 
-# %% ../nbs/09_generator.ipynb #8c124c3a
+# %% ../nbs/09_generator.ipynb #619ef86d
 @patch
 def sample(
     self: NCVQ,
@@ -359,7 +394,7 @@ def sample_tokens(
     classes = self._classes_of(n, y)
     own = lambda v, mine: mine if v is None else v
     steps, choice, guide = own(sampling_steps, self.sampling_steps), own(choice_temperature, self.choice_temperature), own(guidance_scale, self.guidance_scale)
-    if not isinstance(steps, numbers.Integral) or steps < 1: raise ValueError(f"sampling_steps must be a whole number from 1, found {steps!r}")
+    _check_parameters(dict(sampling_steps=steps, choice_temperature=choice, guidance_scale=guide), _SAMPLING)
     device = self.tokenizer_.codebook.device
     gen = torch.Generator(device).manual_seed(_seed(random_state))
     def write(c):
@@ -378,11 +413,11 @@ def _classes_of(self: NCVQ, n, y):
     labels = np.full(n, y) if np.ndim(y) == 0 else np.asarray(y)
     if n is not None and labels.shape != (n,): raise ValueError(f"y must be one label or {n} of them, found the shape {labels.shape}")
     if labels.ndim != 1 or not len(labels): raise ValueError(f"y must be one label or a 1-d array of labels, found the shape {labels.shape}")
-    unknown = [v for v in np.unique(labels) if v not in self.classes_]
+    unknown = [v for v in np.unique(labels).tolist() if v not in self.classes_.tolist()]
     if unknown: raise ValueError(f"y has the unknown label {unknown[0]!r}: the model was trained on {', '.join(map(repr, self.classes_.tolist()))}")
     return np.searchsorted(self.classes_, labels)
 
-# %% ../nbs/09_generator.ipynb #6547446a
+# %% ../nbs/09_generator.ipynb #53aca5bf
 @patch
 def save(
     self: NCVQ,
@@ -390,24 +425,45 @@ def save(
 ):
     "Save the fitted model as a folder of JSON and safetensors."
     check_is_fitted(self, "tokenizer_")
-    path = Path(path)
-    if path.exists() and not (path / "config.json").exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"path {path} exists and is no saved model: take another name")
+    path = Path(path).absolute()
+    if path == Path.cwd() or path in Path.cwd().parents: raise ValueError(f"path {path} is the folder we are in, which cannot be replaced: name a folder inside it")
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or _is_ours(path))):
+        raise ValueError(f"path {path} exists and is not just a saved model: take another name, or move what is there")
     parts = {"tokenizer": self.tokenizer_} | ({"prior": self.prior_} if hasattr(self, "prior_") else {})
     blobs = {f"{k}.safetensors": to_bytes({n: t.detach().cpu().contiguous() for n, t in m.state_dict().items()}) for k, m in parts.items()}
     labels = getattr(self, "classes_", None)
     config = dict(format=FORMAT, library=ncvq_nb.__version__, settings=self._settings(), seed=self.seed_, data=self.data_,
                   scaler=dict(mean=self.scaler_.mean_.tolist(), std=self.scaler_.std_.tolist()), classes=None if labels is None else labels.tolist(),
                   modules={k: m.config for k, m in parts.items()}, history=self.history_, sha256={k: hashlib.sha256(b).hexdigest() for k, b in blobs.items()})
+    config["sha256"]["config.json"] = _config_hash(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp, old = (path.with_name(f".{path.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     try:
         tmp.mkdir()
         for name, blob in {**blobs, "README.md": self._card(config), "config.json": json.dumps(config, indent=1)}.items(): write_atomically(tmp / name, blob)
         if path.exists(): path.rename(old)
-        tmp.rename(path)
-    finally:
-        for p in (tmp, old): shutil.rmtree(p, ignore_errors=True)
+        try: tmp.rename(path)
+        except BaseException:
+            if old.exists(): old.rename(path)
+            raise
+    finally: shutil.rmtree(tmp, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+_FILES = {"config.json", "tokenizer.safetensors", "prior.safetensors", "README.md"}
+
+
+def _is_ours(path):
+    "A folder with nothing in it but a saved model."
+    try: config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError): return False
+    return {p.name for p in path.iterdir()} <= _FILES and isinstance(config, dict) and {"format", "library", "modules", "sha256"} <= set(config)
+
+
+def _config_hash(config):
+    "The hash of a configuration without this hash."
+    rest = {**config, "sha256": {k: v for k, v in config["sha256"].items() if k != "config.json"}}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 @patch
@@ -429,7 +485,7 @@ Made by ncvq_nb {config['library']}: {s['ssl'] or 'no'} self-supervision{f", {s[
 {rows}
 """
 
-# %% ../nbs/09_generator.ipynb #c79af6d5
+# %% ../nbs/09_generator.ipynb #5ef3a34f
 @patch(cls_method=True)
 def load(
     cls: NCVQ,
@@ -443,6 +499,7 @@ def load(
     try:
         blobs = {}
         for name, digest in config["sha256"].items():
+            if name == "config.json": continue
             if name not in ("tokenizer.safetensors", "prior.safetensors"): raise ValueError(f"config.json names an unknown file {name!r}")
             blobs[name] = (path / name).read_bytes()
             if hashlib.sha256(blobs[name]).hexdigest() != digest: raise ValueError(f"{name} is not the file that was saved (its hash differs)")
@@ -450,24 +507,36 @@ def load(
         model.seed_, model.data_ = config["seed"], config["data"]
         model.scaler_ = Standardiser()
         model.scaler_.mean_, model.scaler_.std_ = (np.array(config["scaler"][k]) for k in ("mean", "std"))
-        model.n_features_in_, model._n_features_out = config["data"]["length"], config["settings"]["dim"]
+        model.n_features_in_, model._n_features_out = config["data"]["length"], 2 * config["settings"]["dim"]
         model.history_ = {k: History(v) for k, v in config["history"].items()}
         for name, make in (("tokenizer", Tokenizer), ("prior", MaskGIT)):
             if name not in config["modules"]: continue
-            with seeded(0): module = make(**config["modules"][name])
-            module.load_state_dict(from_bytes(blobs[f"{name}.safetensors"]))
-            setattr(model, f"{name}_", module.to(_device(device)).eval())
+            module = _rebuild(make, config["modules"][name], from_bytes(blobs[f"{name}.safetensors"]))
+            setattr(model, f"{name}_", module.to(_device(device), memory_format=torch.channels_last).eval())
         if hasattr(model, "prior_"): model.classes_ = None if config["classes"] is None else np.array(config["classes"])
         return model
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError, SafetensorError) as e:
         raise ValueError(f"{path} is not a complete model: {type(e).__name__}: {e}. Save or fetch it again") from e
 
 
+def _rebuild(make, config, tensors):
+    "A module with given weights; a configuration that does not belong to them is refused before it takes memory."
+    if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(tensors): raise ValueError(f"the weights are too few for {config}")
+    with torch.device("meta"): wanted = {k: tuple(v.shape) for k, v in make(**config).state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in tensors.items()}
+    wrong = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
+    if wrong: raise ValueError(f"the weight {wrong[0]} has the shape {found.get(wrong[0])}, expected is {wanted.get(wrong[0])}")
+    with seeded(0): module = make(**config)
+    module.load_state_dict(tensors)
+    return module
+
+
 def _read_config(path):
     if not path.is_dir(): raise FileNotFoundError(f"path {path} is no folder: a saved model is a folder with config.json and safetensors files")
     try: config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError: raise FileNotFoundError(f"path {path} has no config.json: it is no saved model") from None
-    except ValueError as e: raise ValueError(f"{path / 'config.json'} is damaged: {e}") from e
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int): raise ValueError(f"{path / 'config.json'} is not the configuration of a model")
+    except (ValueError, OSError, RecursionError) as e: raise ValueError(f"{path / 'config.json'} is damaged: {e}") from e
+    if not isinstance(config, dict) or type(config.get("format")) is not int or config["format"] < 1: raise ValueError(f"{path / 'config.json'} is not the configuration of a model")
     if config["format"] > FORMAT: raise ValueError(f"{path} has format {config['format']}, this library reads up to {FORMAT}: install a newer ncvq_nb")
+    if not isinstance(config.get("sha256"), dict) or config["sha256"].get("config.json") != _config_hash(config): raise ValueError(f"{path / 'config.json'} is not what was saved: its checksum is wrong")
     return config

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'get_schedule', 'random_mask', 'Block', 'MaskGIT', 'MaskGITLoss', 'fill']
 
-# %% ../nbs/08_maskgit.ipynb #89657958
+# %% ../nbs/08_maskgit.ipynb #5d1af897
 import math
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# %% ../nbs/08_maskgit.ipynb #cac7b49e
+# %% ../nbs/08_maskgit.ipynb #0ba6be88
 SCHEDULES = dict(cosine=lambda r: torch.cos(0.5 * math.pi * r), linear=lambda r: 1 - r, square=lambda r: 1 - r**2,
                  cubic=lambda r: 1 - r**3, sqrt=lambda r: 1 - r**0.5)
 
@@ -26,7 +26,7 @@ def get_schedule(
     if schedule not in SCHEDULES: raise ValueError(f"mask_schedule must be a callable or one of {', '.join(map(repr, SCHEDULES))}, found {schedule!r}")
     return SCHEDULES[schedule]
 
-# %% ../nbs/08_maskgit.ipynb #38206209
+# %% ../nbs/08_maskgit.ipynb #4d6fb653
 def random_mask(
     shape: tuple[int, int],  # (b, N)
     schedule: Callable,  # $\gamma$
@@ -38,7 +38,7 @@ def random_mask(
     n = (schedule(r) * shape[1]).ceil().clamp(1, shape[1])
     return torch.rand(shape, generator=generator, device=device).argsort(-1).argsort(-1) < n
 
-# %% ../nbs/08_maskgit.ipynb #dd89ec39
+# %% ../nbs/08_maskgit.ipynb #92036267
 class Block(nn.Module):
     "Pre-norm attention and feed-forward, each beside an identity."
     def __init__(self, dim: int, heads: int, head_dim: int, ff_mult: float, dropout: float):
@@ -57,7 +57,7 @@ class Block(nn.Module):
         h = h + self.drop(self.out(a.transpose(1, 2).reshape(b, n, -1)))
         return h + self.drop(self.ff(self.norm2(h)))
 
-# %% ../nbs/08_maskgit.ipynb #019e2f29
+# %% ../nbs/08_maskgit.ipynb #6466eec8
 class MaskGIT(nn.Module):
     "Bidirectional transformer over tokens with a class token in front (Chang et al. 2022; sizes of Mathisen 2024)."
     def __init__(
@@ -104,7 +104,7 @@ class MaskGIT(nn.Module):
         h = torch.cat([self.label(y)[:, None], h], 1)  # (b, 1 + N, dim)
         return self.head(self.blocks(h)[:, 1:])
 
-# %% ../nbs/08_maskgit.ipynb #d5e8f6fc
+# %% ../nbs/08_maskgit.ipynb #d323348c
 class MaskGITLoss(nn.Module):
     "Cross-entropy of the masked tokens (Chang et al. 2022, eq. 1)."
     def __init__(
@@ -129,7 +129,7 @@ class MaskGITLoss(nn.Module):
         surprise = F.cross_entropy(logits.float().transpose(1, 2), s, reduction="none")  # (b, N)
         return dict(loss=(surprise * hidden).sum() / hidden.sum())
 
-# %% ../nbs/08_maskgit.ipynb #515f0bd4
+# %% ../nbs/08_maskgit.ipynb #f0c3f010
 def _gumbel(x, generator): return -torch.empty_like(x).exponential_(generator=generator).clamp(min=1e-20).log()
 
 
@@ -161,5 +161,5 @@ def fill(
         if t == steps: return s
         sure = log_p.gather(-1, drawn[..., None])[..., 0]
         sure = sure + choice_temperature * (1 - t / steps) * _gumbel(sure, generator)
-        left = (schedule(torch.tensor(t / steps)) * n_holes).floor()
+        left = (schedule(torch.tensor(t / steps, dtype=torch.float64)) * n_holes + 1e-6).floor()  # 0.4 · 40 is 16, also in floating point
         s = torch.where(sure.masked_fill(~hole, math.inf).argsort(-1).argsort(-1) < left, prior.mask_token, s)

@@ -6,12 +6,12 @@
 __all__ = ['SSL_LOSSES', 'pool', 'projector', 'cross_square_sum', 'barlow_twins_loss', 'variance_loss', 'vicreg_loss',
            'vibcreg_loss', 'IterNorm', 'SSLHead']
 
-# %% ../nbs/05_ssl.ipynb #914ab631
+# %% ../nbs/05_ssl.ipynb #7d9a667a
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-# %% ../nbs/05_ssl.ipynb #3e3a199e
+# %% ../nbs/05_ssl.ipynb #3062f589
 def pool(
     z: torch.Tensor,  # (b, d, f, t) grid of vectors
 ) -> torch.Tensor:  # (b, 2d) mean and maximum over the grid
@@ -26,7 +26,7 @@ def projector(
     "Three linear layers with batch norm and ReLU between them."
     return nn.Sequential(nn.Linear(in_dim, dim), nn.BatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, dim), nn.BatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, dim))
 
-# %% ../nbs/05_ssl.ipynb #ed1ce132
+# %% ../nbs/05_ssl.ipynb #4bd69ac6
 def cross_square_sum(
     z1: torch.Tensor,  # (b, d)
     z2: torch.Tensor,  # (b, d)
@@ -35,7 +35,7 @@ def cross_square_sum(
     b, d = z1.shape
     return ((z1 @ z1.T) * (z2 @ z2.T)).sum() if b < d else (z1.T @ z2).square().sum()
 
-# %% ../nbs/05_ssl.ipynb #3b1ec47a
+# %% ../nbs/05_ssl.ipynb #0df86fa6
 def _check_pair(z1, z2):
     if z1.shape != z2.shape or z1.ndim != 2: raise ValueError(f"the projections must both have the shape (b, d), found {tuple(z1.shape)} and {tuple(z2.shape)}")
     if len(z1) < 2: raise ValueError("a self-supervised loss compares the series of a batch with one another and needs at least 2 of them, found 1")
@@ -50,12 +50,12 @@ def barlow_twins_loss(
     "Cross-correlation towards the identity (Zbontar et al. 2021)."
     _check_pair(z1, z2)
     b, d = z1.shape
-    z1, z2 = ((z - z.mean(0)) / (z.std(0, correction=0) + 1e-8) for z in (z1, z2))
+    z1, z2 = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (z1, z2))
     diagonal = (z1 * z2).sum(0) / b
     off_diagonal = cross_square_sum(z1, z2) / b**2 - diagonal.square().sum()
     return ((1 - diagonal).square().sum() + lambd * off_diagonal) / d
 
-# %% ../nbs/05_ssl.ipynb #5eff4e75
+# %% ../nbs/05_ssl.ipynb #3d405d47
 def variance_loss(
     z: torch.Tensor,  # (b, d)
     eps: float = 1e-4,  # keeps the square root's slope finite
@@ -79,7 +79,7 @@ def vicreg_loss(
         return (cross_square_sum(z, z) - z.square().sum(0).square().sum()) / (len(z) - 1)**2 / z.shape[1]
     return sim * F.mse_loss(z1, z2) + var * (variance_loss(z1) + variance_loss(z2)) + cov * (covariance(z1) + covariance(z2))
 
-# %% ../nbs/05_ssl.ipynb #8ebb637c
+# %% ../nbs/05_ssl.ipynb #ca156591
 def vibcreg_loss(
     z1: torch.Tensor,  # (b, d) projections of one view, after IterNorm
     z2: torch.Tensor,  # (b, d) projections of the other
@@ -91,11 +91,11 @@ def vibcreg_loss(
     "VICReg with a normalised covariance (Lee & Aune 2021)."
     _check_pair(z1, z2)
     def correlation(z):
-        z = F.normalize(z - z.mean(0), dim=0)
+        z = F.normalize(z - z.mean(0), dim=0, eps=1e-4)
         return (cross_square_sum(z, z) - z.square().sum(0).square().sum()) / z.shape[1]**2
     return sim * F.mse_loss(z1, z2) + var * (variance_loss(z1) + variance_loss(z2)) + cov * (correlation(z1) + correlation(z2))
 
-# %% ../nbs/05_ssl.ipynb #daf89d7d
+# %% ../nbs/05_ssl.ipynb #cf931d3b
 class IterNorm(nn.Module):
     "Whitening in groups of features by Newton's iteration (Huang et al. 2019)."
     def __init__(
@@ -140,7 +140,7 @@ class IterNorm(nn.Module):
                     self.running_whitening.lerp_(w.to(self.running_whitening.dtype), self.momentum)
             return (z @ w).transpose(0, 1).reshape(x.shape) * self.weight + self.bias
 
-# %% ../nbs/05_ssl.ipynb #0b0b9bfa
+# %% ../nbs/05_ssl.ipynb #5c8e4ee4
 SSL_LOSSES = dict(barlow=(barlow_twins_loss, 1.0), vicreg=(vicreg_loss, 0.01), vibcreg=(vibcreg_loss, 0.01))  # the loss and its weight
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tokenizer', 'TokenizerLoss']
 
-# %% ../nbs/06_tokenizer.ipynb #09e3bc44
+# %% ../nbs/06_tokenizer.ipynb #4ce4d7d7
 from collections.abc import Callable
 
 import torch
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from .augment import get_augmentation
 from .autoencoder import Decoder, Encoder, halvings
-from .ssl import SSLHead
+from .ssl import SSLHead, pool
 from .stft import STFT
 from .vq import VectorQuantizer
 
-# %% ../nbs/06_tokenizer.ipynb #19c03bc2
+# %% ../nbs/06_tokenizer.ipynb #eede38a3
 class Tokenizer(nn.Module):
     "VQ-VAE in the time–frequency domain: series ⇄ tokens (Lee et al. 2023; Mathisen 2024)."
     def __init__(
@@ -70,12 +70,12 @@ class Tokenizer(nn.Module):
         x: torch.Tensor,  # (b, c, l) series
         *,
         quantised: bool = True,  # of the code vectors, or of the encoder's output before quantisation?
-    ) -> torch.Tensor:  # (b, d) mean over the grid
-        "What the probes see: the grid of vectors, averaged over frequency and time."
+    ) -> torch.Tensor:  # (b, 2d) mean and maximum over the grid
+        "What the probes see, and what the projector of the self-supervised loss saw: the pooled grid."
         z = self.latents(x)
-        return (self.vq(z).z_q if quantised else z).float().mean((2, 3))
+        return pool((self.vq(z).z_q if quantised else z).float())
 
-# %% ../nbs/06_tokenizer.ipynb #70397dd4
+# %% ../nbs/06_tokenizer.ipynb #66eee236
 class TokenizerLoss(nn.Module):
     "The loss of stage 1: naive VQ-VAE, or NC-VQVAE with a self-supervised term (Mathisen 2024)."
     def __init__(
@@ -109,7 +109,7 @@ class TokenizerLoss(nn.Module):
         terms = dict(time=F.mse_loss(x_hat[:b], x), stft=F.mse_loss(u_hat[:b], u[:b]), commitment=self.commitment * q.commitment)
         if self.head is not None:
             if self.aug_weight: terms["augmented"] = self.aug_weight * (F.mse_loss(x_hat[b:], views[b:]) + F.mse_loss(u_hat[b:], u[b:]))
-            terms["ssl"] = self.head(q.z_q, z[b:])
+            if b > 1 or self.training: terms["ssl"] = self.head(q.z_q, z[b:])  # a single held-out series has nothing to be compared with
         return dict(loss=sum(terms.values()), **terms)
 
     @torch.no_grad()

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['seed_of', 'seeded', 'Order', 'cosine_lr', 'History', 'save_checkpoint', 'load_checkpoint', 'evaluate_loss', 'train']
 
-# %% ../nbs/07_training.ipynb #32ffaac5
+# %% ../nbs/07_training.ipynb #6cbe4af7
 import csv
+import hashlib
 import io
 import json
 import time
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from .data import write_atomically
 
-# %% ../nbs/07_training.ipynb #7f843fbb
+# %% ../nbs/07_training.ipynb #bec400a4
 def seed_of(
     *keys: int | str,  # whatever tells this use of randomness from others
 ) -> int:  # a seed, the same for the same keys
@@ -47,7 +48,7 @@ def seeded(
         _seed_global(seed, device)
         yield
 
-# %% ../nbs/07_training.ipynb #46c23ab2
+# %% ../nbs/07_training.ipynb #f1a2c413
 class Order:
     "Which series make up the batch of a given step: shuffled epochs, one after another, cut into equal batches."
     def __init__(
@@ -74,7 +75,7 @@ class Order:
             at, wanted = at + len(parts[-1]), wanted - len(parts[-1])
         return torch.cat(parts)
 
-# %% ../nbs/07_training.ipynb #3faf9cbd
+# %% ../nbs/07_training.ipynb #fe3869ec
 def cosine_lr(
     step: int,  # i, from 0
     steps: int,  # n, in all
@@ -84,7 +85,7 @@ def cosine_lr(
     "Linear warm-up and half a cosine (Loshchilov & Hutter 2017)."
     return lr * min(1.0, (step + 1) / max(warmup, 1)) * 0.5 * (1 + np.cos(np.pi * step / steps))
 
-# %% ../nbs/07_training.ipynb #7c456da3
+# %% ../nbs/07_training.ipynb #87634178
 class History(dict):
     "Columns of a run's log: step, epoch, lr, seconds, loss, its terms and, where measured, valid_loss."
     def add(self, **row):
@@ -106,7 +107,13 @@ class History(dict):
         last = "".join(f"| {k} | {v[0]:.4g} | {v[-1]:.4g} |\n" for k, v in self.items() if k not in ("step", "epoch", "lr", "seconds"))
         return f"{self['step'][-1]:,} steps in {self['seconds'][-1]:.0f} s\n\n| term | first | last |\n|---|---|---|\n{last}" if self else "nothing yet"
 
-# %% ../nbs/07_training.ipynb #85ad8ebf
+# %% ../nbs/07_training.ipynb #f8ff109a
+def _checksum(tensors):
+    h = hashlib.sha256()
+    for k in sorted(tensors): h.update(k.encode() + tensors[k].numpy().tobytes())
+    return h.hexdigest()
+
+
 def save_checkpoint(
     folder: Path,  # the stage's folder
     step: int,  # steps done
@@ -116,7 +123,8 @@ def save_checkpoint(
 ):
     "Write checkpoint-STEP.safetensors, then delete old ones."
     folder.mkdir(parents=True, exist_ok=True)
-    payload = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata={"ncvq_nb": json.dumps(meta)})
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    payload = save(tensors, metadata={"ncvq_nb": json.dumps(meta), "sha256": _checksum(tensors)})
     write_atomically(folder / f"checkpoint-{step:08d}.safetensors", payload)
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-keep]: old.unlink()
 
@@ -131,6 +139,7 @@ def load_checkpoint(
             with safe_open(path, "pt") as f:
                 meta = json.loads(f.metadata()["ncvq_nb"])
                 tensors = {k: f.get_tensor(k) for k in f.keys()}
+                if _checksum(tensors) != f.metadata()["sha256"]: raise ValueError("its checksum is wrong")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
             warnings.warn(f"{path} is damaged and is passed over: {e}", stacklevel=2)
             continue
@@ -141,16 +150,18 @@ def load_checkpoint(
         return tensors, meta
     return None
 
-# %% ../nbs/07_training.ipynb #411b7362
+# %% ../nbs/07_training.ipynb #f425cdb6
 def _optimiser_tensors(opt): return {f"optimiser.{i}.{k}": v for i, s in opt.state_dict()["state"].items() for k, v in s.items()}
 
 
 def _load_optimiser(opt, tensors):
-    state = {}
+    "Moments get the memory layout of their parameters, which the fused optimiser relies on."
+    params, state = [p for g in opt.param_groups for p in g["params"]], {}
     for name, v in tensors.items():
         if name.startswith("optimiser."):
             _, i, k = name.split(".")
-            state.setdefault(int(i), {})[k] = v
+            p = params[int(i)]
+            state.setdefault(int(i), {})[k] = torch.empty_like(p).copy_(v) if v.shape == p.shape else v
     opt.load_state_dict({"state": state, "param_groups": opt.state_dict()["param_groups"]})
 
 
@@ -159,7 +170,7 @@ def _decay_groups(module, weight_decay):
     params = [p for p in module.parameters() if p.requires_grad]
     return [dict(params=[p for p in params if p.ndim > 1], weight_decay=weight_decay), dict(params=[p for p in params if p.ndim <= 1], weight_decay=0.0)]
 
-# %% ../nbs/07_training.ipynb #29e648c3
+# %% ../nbs/07_training.ipynb #2a76af2c
 @torch.no_grad()
 def evaluate_loss(
     objective: nn.Module,  # batch, generator → dict with "loss"
@@ -177,7 +188,7 @@ def evaluate_loss(
     objective.train(training)
     return float(total) / n
 
-# %% ../nbs/07_training.ipynb #b1eeac3f
+# %% ../nbs/07_training.ipynb #7ef3d581
 def train(
     objective: nn.Module,  # called with a batch of each tensor in `data` and a generator; returns a dict with "loss" and its terms
     data: tuple,  # tensors of equal first dimension, on the device where training happens
@@ -206,7 +217,7 @@ def train(
     opt = torch.optim.AdamW(_decay_groups(objective, weight_decay), lr=lr, fused=device.type in ("cpu", "cuda"))
     history, best, start, spent = History(), None, 0, 0.0
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, precision=precision,
-                    n=len(data[0]), keep_best=keep_best, n_valid=0 if valid is None else len(valid[0]))
+                    log_every=log_every, n=len(data[0]), keep_best=keep_best, n_valid=0 if valid is None else len(valid[0]))
 
     if folder is not None and (found := load_checkpoint(folder, settings)):
         tensors, meta = found

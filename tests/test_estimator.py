@@ -378,7 +378,7 @@ nan, inf = float("nan"), float("inf")
 BAD = dict(
     ssl=["x", 3, True], augment=["x", 3], n_fft=[7, 0, -8, "8", 8.0, None], dim=[0, -1, 2.5, "8", None], n_res_blocks=[-1, 1.5, "1", None], n_codes=[0, -1, 1.5, "8", None],
     decay=[-0.1, 1.0, 2, "x", None, nan], revive_below=[-1, "x", None, nan], orthogonality=[-1, 2, "x", None], commitment=[-1, "x", None, nan], aug_weight=[-1, "x", nan], ssl_weight=[-1, "x", nan],
-    projector_dim=[0, -1, 2.5, "x", None, 100], prior_dim=[0, -1, 1.5, "x", None], prior_depth=[-1, 1.5, "x", None], prior_heads=[0, -1, 1.5, "x", None], prior_dropout=[-0.1, 1.5, "x", None],
+    projector_dim=[0, -1, 2.5, "x", None], prior_dim=[0, -1, 1.5, "x", None], prior_depth=[-1, 1.5, "x", None], prior_heads=[0, -1, 1.5, "x", None], prior_dropout=[-0.1, 1.5, "x", None],
     finetune_codebook=["x"], mask_schedule=["x", None, 3, len], p_unconditional=[-1, 2, "x", None], sampling_steps=[0, -1, 1.5, "x", None], choice_temperature=[-1, "x", None, nan], guidance_scale=["x", None, nan],
     epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (1, 0)], batch_size=[0, -1, "x", 2.5, 0.5, (1, 2, 3), None], lr=[0, -1, "x", None, inf, nan, (1,), (1e-3, 0)], weight_decay=[-1, "x", None, nan, (1, 2, 3), (0, -1)],
     validation_fraction=[-0.1, 1, 1.5, "x", None, nan], precision=["x", 16, "float16", None], device=["x", 3, None, "meta"], random_state=[-1, 1.5, "x"])
@@ -402,6 +402,10 @@ def test_a_device_that_is_not_there():
 def test_batches_of_one_are_refused_where_series_are_compared():
     with says("batch_size", "2"): NCVQ("barlow", **{**TINY, "batch_size": 1}).fit(*series())
     assert NCVQ(None, **{**TINY, "batch_size": 1, "epochs": 1}).fit(*series(n=3)).sample(1).shape == (1, 1, 33)
+
+
+def test_whitening_needs_whole_groups():
+    with says("projector_dim", "64", "100"): NCVQ("vibcreg", **{**TINY, "projector_dim": 100}).fit(*series())
 
 
 def test_bad_views_are_named():
