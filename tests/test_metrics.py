@@ -607,6 +607,12 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(m.Path, "write_bytes", half)
     with pytest.raises(OSError, match="disk full"): m._write(tmp_path / "a" / "file", b"new content")
     assert (tmp_path / "a" / "file").read_bytes() == b"old" and len(list((tmp_path / "a").iterdir())) == 1
+    monkeypatch.undo()
+    write = m.Path.write_bytes
+    def never_in_place(path, content): assert path.name != "file"; write(path, content)
+    monkeypatch.setattr(m.Path, "write_bytes", never_in_place)
+    m._write(tmp_path / "a" / "file", b"new")
+    assert (tmp_path / "a" / "file").read_bytes() == b"new" and len(list((tmp_path / "a").iterdir())) == 1
 
 
 @pytest.mark.parametrize("value, text", [(0., "0"), (3.14159, "3.14"), (150., "150"), (12345.6, "12346"), (999.7, "1000"), (.00002, "2.0e-05"), (1., "1.00"), (-.5, "-0.500"), (math.nan, "–"), (math.inf, "–")])
