@@ -7,8 +7,8 @@ __all__ = ['reconstruction_error', 'probe', 'FCNClassifier', 'fcn_for', 'incepti
            'bootstrap_interval', 'diversity', 'class_diversity', 'memorisation', 'cas_labels', 'cas', 'codebook_use',
            'embed_2d', 'Beside', 'Row', 'Report', 'evaluate']
 
-# %% ../nbs/10_metrics.ipynb #c079a819
-import hashlib, json, math, os, secrets, sys, warnings
+# %% ../nbs/10_metrics.ipynb #fe624384
+import hashlib, json, math, os, sys, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -31,8 +31,8 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-# %% ../nbs/10_metrics.ipynb #f9bf3f0b
-from .data import Standardiser, check_labels, check_series
+# %% ../nbs/10_metrics.ipynb #1b5c7188
+from .data import Standardiser, check_labels, check_series, write_atomically
 from .stft import STFT
 
 # %% ../nbs/10_metrics.ipynb #86aa1b06
@@ -234,7 +234,7 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         device = self.network_[-1].weight.device
         with torch.inference_mode(): return torch.cat([part(x.to(device)).cpu() for x in X.split(1024)]).numpy()
 
-# %% ../nbs/10_metrics.ipynb #917f7fbe
+# %% ../nbs/10_metrics.ipynb #79327ec9
 def _cache_folder():
     "`$NCVQ_CACHE`, or the platform's folder for caches."
     if env := os.environ.get("NCVQ_CACHE"): return Path(env).expanduser()
@@ -244,14 +244,9 @@ def _cache_folder():
     return Path(base) / "ncvq_nb"
 
 def _write(path, content):
-    "Write bytes to `path`, all or nothing."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    "Write bytes to `path`, all or nothing; missing folders are made."
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
 
 # %% ../nbs/10_metrics.ipynb #d3345055
 def _save_fcn(fcn, path):
