@@ -31,7 +31,7 @@ from .ssl import SSL_LOSSES
 from .tokenizer import Tokenizer, TokenizerLoss
 from .training import History, seed_of, seeded, train
 
-# %% ../nbs/09_generator.ipynb #84d2ae23
+# %% ../nbs/09_generator.ipynb #3b76899e
 FORMAT = 1  # of a saved model; raised when an older library could not read a newer folder
 
 
@@ -51,7 +51,7 @@ _PARAMETERS = dict(
     n_fft=("an even whole number of at least 4", lambda v: isinstance(v, numbers.Integral) and v >= 4 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
     decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
     prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=("True or False", lambda v: isinstance(v, (bool, np.bool_))), mask_schedule=_one_of(*SCHEDULES),
-    p_unconditional=_from(0, 1), **_SAMPLING, epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
+    p_unconditional=_from(0, 1), **_SAMPLING, unconditional=_one_of("ancestral", "null"), epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
     validation_fraction=_below_one(), precision=_one_of("float32", "bfloat16"))
 
 
@@ -87,7 +87,7 @@ def _digest(*arrays):
     for a in arrays: h.update(repr(None if a is None else (a.shape, a.dtype.str)).encode() + (b"" if a is None else np.ascontiguousarray(a).tobytes()))
     return h.hexdigest()[:16]
 
-# %% ../nbs/09_generator.ipynb #d2b6406a
+# %% ../nbs/09_generator.ipynb #2ecdbea7
 class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     "NC-VQVAE with a MaskGIT prior: discrete representations of time series, and new series (Mathisen 2024)."
     def __init__(
@@ -116,6 +116,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         sampling_steps: int = 20,  # T, passes in which a sentence is written; 10 in the thesis
         choice_temperature: float = 2.0,  # noise on the order in which tokens are fixed; 4 in the thesis
         guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
+        unconditional: str = "ancestral",  # a sample without a label: "ancestral" draws its class first, as often as in training; "null" has none, as in the thesis
         epochs: float | tuple | None = None,  # passes over the data, one number or (tokenizer, prior); None: 1,000 steps and 1,500 steps
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = 1e-3,  # greatest learning rate of AdamW
@@ -132,7 +133,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.aug_weight, self.ssl_weight, self.projector_dim = aug_weight, ssl_weight, projector_dim
         self.prior_dim, self.prior_depth, self.prior_heads, self.prior_dropout = prior_dim, prior_depth, prior_heads, prior_dropout
         self.finetune_codebook, self.mask_schedule, self.p_unconditional = finetune_codebook, mask_schedule, p_unconditional
-        self.sampling_steps, self.choice_temperature, self.guidance_scale = sampling_steps, choice_temperature, guidance_scale
+        self.sampling_steps, self.choice_temperature, self.guidance_scale, self.unconditional = sampling_steps, choice_temperature, guidance_scale, unconditional
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
         self.validation_fraction, self.precision, self.device, self.random_state, self.verbose = validation_fraction, precision, device, random_state, verbose
 
@@ -144,7 +145,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         **settings,  # anything else that shall differ
     ):
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
-        return cls(ssl, augment, **{**dict(projector_dim=4096, prior_dim=256, sampling_steps=10, choice_temperature=4.0, epochs=1000, batch_size=(128, 256), weight_decay=1e-3), **settings})
+        return cls(ssl, augment, **{**dict(projector_dim=4096, prior_dim=256, sampling_steps=10, choice_temperature=4.0, unconditional="null", epochs=1000, batch_size=(128, 256), weight_decay=1e-3), **settings})
 
     def fit(
         self,
@@ -163,7 +164,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "`features` of the quantised series, for pipelines."
         return self.features(X)
 
-# %% ../nbs/09_generator.ipynb #1c8dc986
+# %% ../nbs/09_generator.ipynb #39c0f3c2
 @patch
 def fit_tokenizer(
     self: NCVQ,
@@ -174,7 +175,7 @@ def fit_tokenizer(
 ):  # the estimator itself
     "Train the tokenizer alone."
     X, y = self._check_training(X, y)
-    for name in ("tokenizer_", "prior_", "classes_", "history_"): self.__dict__.pop(name, None)  # a refit that is cut off leaves no mixture
+    for name in ("tokenizer_", "prior_", "classes_", "class_prior_", "history_"): self.__dict__.pop(name, None)  # a refit that is cut off leaves no mixture
     self.n_features_in_ = X.shape[-1]
     self.scaler_, self.data_ = Standardiser().fit(X), dict(series=len(X), channels=X.shape[1], length=X.shape[2], digest=_digest(X, y))
     folder = self._open_run(run_dir, _seed(self.random_state))
@@ -191,7 +192,7 @@ def fit_tokenizer(
     self._n_features_out = 2 * self.dim
     return self
 
-# %% ../nbs/09_generator.ipynb #d567a8c9
+# %% ../nbs/09_generator.ipynb #1629f001
 @patch
 def fit_prior(
     self: NCVQ,
@@ -206,6 +207,7 @@ def fit_prior(
     self._check_shape(X)
     folder = self._open_run(run_dir, self.seed_)
     self.classes_, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
+    self.class_prior_ = None if self.classes_ is None else np.bincount(y) / len(y)
     x, x_valid, y, y_valid = self._split(X, y)
     s, s_valid = (None if a is None else self._batched(self.tokenizer_.encode, a) for a in (x, x_valid))
     n_codes, code_dim = self.tokenizer_.codebook.shape
@@ -362,7 +364,7 @@ def features(
     return self._batched(lambda x: self.tokenizer_.features(x, quantised=quantised), self._tensor(X)).cpu().numpy()
 
 
-# %% ../nbs/09_generator.ipynb #619ef86d
+# %% ../nbs/09_generator.ipynb #0e6777c4
 @patch
 def sample(
     self: NCVQ,
@@ -391,12 +393,13 @@ def sample_tokens(
 ) -> np.ndarray:  # (n, n_tokens) int64
     "The tokens of new series."
     check_is_fitted(self, "prior_")
-    classes = self._classes_of(n, y)
+    seed = _seed(random_state)
+    classes = self._classes_of(n, y, seed)
     own = lambda v, mine: mine if v is None else v
     steps, choice, guide = own(sampling_steps, self.sampling_steps), own(choice_temperature, self.choice_temperature), own(guidance_scale, self.guidance_scale)
     _check_parameters(dict(sampling_steps=steps, choice_temperature=choice, guidance_scale=guide), _SAMPLING)
     device = self.tokenizer_.codebook.device
-    gen = torch.Generator(device).manual_seed(_seed(random_state))
+    gen = torch.Generator(device).manual_seed(seed)
     def write(c):
         empty = torch.full((len(c), self.tokenizer_.n_tokens), self.prior_.mask_token, device=device)
         return fill(self.prior_, empty, c, gen, steps=steps, choice_temperature=choice, guidance_scale=guide, schedule=self.mask_schedule)
@@ -404,11 +407,13 @@ def sample_tokens(
 
 
 @patch
-def _classes_of(self: NCVQ, n, y):
+def _classes_of(self: NCVQ, n, y, seed):
     "The class index of each series that is asked for."
     if y is None or np.ndim(y) == 0:
         if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1, found {n!r}")
-    if y is None: return np.full(n, self.prior_.no_class)
+    if y is None:
+        if self.classes_ is None or self.unconditional == "null": return np.full(n, self.prior_.no_class)
+        return np.random.default_rng(seed_of(seed, "classes")).choice(len(self.classes_), n, p=self.class_prior_)
     if self.classes_ is None: raise ValueError("y was given, but the model was trained without labels: sample with y=None, or fit with labels")
     labels = np.full(n, y) if np.ndim(y) == 0 else np.asarray(y)
     if n is not None and labels.shape != (n,): raise ValueError(f"y must be one label or {n} of them, found the shape {labels.shape}")
@@ -417,7 +422,7 @@ def _classes_of(self: NCVQ, n, y):
     if unknown: raise ValueError(f"y has the unknown label {unknown[0]!r}: the model was trained on {', '.join(map(repr, self.classes_.tolist()))}")
     return np.searchsorted(self.classes_, labels)
 
-# %% ../nbs/09_generator.ipynb #53aca5bf
+# %% ../nbs/09_generator.ipynb #1b123ed9
 @patch
 def save(
     self: NCVQ,
@@ -433,7 +438,7 @@ def save(
     blobs = {f"{k}.safetensors": to_bytes({n: t.detach().cpu().contiguous() for n, t in m.state_dict().items()}) for k, m in parts.items()}
     labels = getattr(self, "classes_", None)
     config = dict(format=FORMAT, library=ncvq_nb.__version__, settings=self._settings(), seed=self.seed_, data=self.data_,
-                  scaler=dict(mean=self.scaler_.mean_.tolist(), std=self.scaler_.std_.tolist()), classes=None if labels is None else labels.tolist(),
+                  scaler=dict(mean=self.scaler_.mean_.tolist(), std=self.scaler_.std_.tolist()), classes=None if labels is None else labels.tolist(), class_prior=None if labels is None else self.class_prior_.tolist(),
                   modules={k: m.config for k, m in parts.items()}, history=self.history_, sha256={k: hashlib.sha256(b).hexdigest() for k, b in blobs.items()})
     config["sha256"]["config.json"] = _config_hash(config)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -485,7 +490,7 @@ Made by ncvq_nb {config['library']}: {s['ssl'] or 'no'} self-supervision{f", {s[
 {rows}
 """
 
-# %% ../nbs/09_generator.ipynb #5ef3a34f
+# %% ../nbs/09_generator.ipynb #c3a242c0
 @patch(cls_method=True)
 def load(
     cls: NCVQ,
@@ -513,7 +518,7 @@ def load(
             if name not in config["modules"]: continue
             module = _rebuild(make, config["modules"][name], from_bytes(blobs[f"{name}.safetensors"]))
             setattr(model, f"{name}_", module.to(_device(device), memory_format=torch.channels_last).eval())
-        if hasattr(model, "prior_"): model.classes_ = None if config["classes"] is None else np.array(config["classes"])
+        if hasattr(model, "prior_"): model.classes_, model.class_prior_ = (None if config[k] is None else np.array(config[k]) for k in ("classes", "class_prior"))
         return model
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError, SafetensorError) as e:
         raise ValueError(f"{path} is not a complete model: {type(e).__name__}: {e}. Save or fetch it again") from e
