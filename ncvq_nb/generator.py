@@ -235,7 +235,7 @@ def _check_training(self: NCVQ, X, y):
     X = check_series(X, min_length=self.n_fft)
     if len(X) < 2: raise ValueError("X has 1 series: training compares series and needs at least 2")
     if self.ssl is not None and callable(self.augment):
-        x = torch.from_numpy(X[:2])
+        x = torch.from_numpy(X[:2].copy())  # a callable may work in place
         view = self.augment(x, torch.Generator().manual_seed(0))
         if getattr(view, "shape", None) != x.shape: raise ValueError(f"augment must keep the shape of a batch, but made {getattr(view, 'shape', type(view).__name__)} of {tuple(x.shape)}")
     return X, check_labels(y, len(X))

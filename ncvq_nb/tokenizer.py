@@ -100,7 +100,7 @@ class TokenizerLoss(nn.Module):
         generator: torch.Generator | None = None,  # for the views and for revived codes
     ) -> dict[str, torch.Tensor]:  # "loss", and the weighted terms that it is the sum of
         tok, b = self.tokenizer, len(x)
-        views = x if self.head is None else torch.cat([x, x if self.augment is None else self.augment(x, generator)])
+        views = x if self.head is None else torch.cat([x, x if self.augment is None else self.augment(x.clone(), generator)])
         u = tok.stft(views)  # (b or 2b, 2c, f, t)
         z = tok.encoder(u)  # (b or 2b, d, f, t')
         q = tok.vq(z[:b], generator)

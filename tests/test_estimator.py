@@ -719,3 +719,12 @@ def test_samples_without_a_label_have_the_classes_of_training(tmp_path):
     assert set(m.set_params(unconditional="null")._classes_of(10, None, 0)) == {2}
     m.save(tmp_path / "m")
     assert NCVQ.load(tmp_path / "m").class_prior_.tolist() == [0.75, 0.25]
+
+
+def test_views_that_work_in_place_change_neither_the_users_series_nor_the_original():
+    X, y = series()
+    X = np.ascontiguousarray(X, np.float32)
+    before = X.copy()
+    in_place, copying = NCVQ("barlow", lambda x, generator: x.mul_(2), **TINY).fit(X, y), NCVQ("barlow", lambda x, generator: x * 2, **TINY).fit(X, y)
+    assert np.array_equal(X, before)
+    assert in_place.history_["tokenizer"]["loss"] == copying.history_["tokenizer"]["loss"]
