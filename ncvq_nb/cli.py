@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from fastcore.docments import docments
 
 from .data import write_atomically
-from .experiments import figures, find_dataset, present, run_grid
+from .experiments import Results, figures, find_dataset, present, run_grid, safe_name
 from .generator import NCVQ
 from .metrics import evaluate as judge
 from .plots import plot_history, save_figure
@@ -164,7 +165,7 @@ def demo(
     _add_settings(p)
     def main(args):
         data = find_dataset(args.data, **_label(args))
-        out = Path(args.out or f"{data.name.lower()}_demo")
+        out = Path(args.out or f"{safe_name(data.name).lower()}_demo")
         print(f"{data!r}\n")
         model = NCVQ(**{"random_state": 0, **_settings(args)}, verbose=not args.quiet).fit(data.X_train, data.y_train)
         report = present(model, data, out, verbose=not args.quiet)
@@ -193,8 +194,10 @@ def grid(
     def main(args):
         common = {k: v for k, v in _settings(args).items() if k != "random_state"}
         sets = [find_dataset(d, **_label(args)) for d in args.data]
-        results = run_grid(sets, {m: {**common, **METHODS.get(m, {})} for m in args.methods}, args.seeds, args.out, n_jobs=args.n_jobs)
-        results.save(Path(args.out) / "results.csv")
+        run_grid(sets, {m: {**common, **METHODS.get(m, {})} for m in args.methods}, args.seeds, args.out, n_jobs=args.n_jobs)
+        with FileLock(Path(args.out) / ".lock"):  # another grid may end at the same moment, with more rows
+            results = Results.read(args.out)
+            results.save(Path(args.out) / "results.csv")
         print(results.table(*(args.metrics or ())))
         print(f"\n{len(results)} runs, every figure: {Path(args.out) / 'results.csv'}")
         if results.failed: raise ValueError(f"{len(results.failed)} of {len(results) + len(results.failed)} cells failed; the reasons stand above, and in error.txt in their folders")

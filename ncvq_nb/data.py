@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['check_series', 'check_labels', 'Dataset', 'read_series', 'holdout', 'read_dataset', 'bundled', 'load_ucr',
-           'Standardiser', 'write_atomically']
+           'Standardiser', 'write_atomically', 'is_alive', 'sync_folder']
 
 # %% ../nbs/00_data.ipynb #723e3ccf
-import csv, os, warnings
+import csv, glob, os, warnings
 from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -531,6 +531,8 @@ def write_atomically(
     "Write a file wholly or not at all."
     path = Path(path)
     tmp = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{path.suffix}")
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.*{glob.escape(path.suffix)}"):  # by processes that were killed here
+        if (pid := left.name.removeprefix(f".{path.stem}.").split(".")[0]).isdigit() and not is_alive(int(pid)): left.unlink(missing_ok=True)
     try:
         if callable(content): content(tmp)
         else: tmp.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -539,3 +541,25 @@ def write_atomically(
     except BaseException:
         tmp.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def is_alive(
+    pid: int,  # number of a process on this machine
+) -> bool:     # True where there is no harmless way to ask
+    "Is that process still there?"
+    if os.name != "posix": return True
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except (PermissionError, OverflowError): pass
+    return True
+
+
+def sync_folder(
+    folder,  # whose entries were changed
+):
+    "Let the system write down which files a folder holds, so that a move survives a power cut."
+    if os.name != "posix": return  # Windows has no such call
+    fd = os.open(folder, os.O_RDONLY)
+    try: os.fsync(fd)
+    finally: os.close(fd)

@@ -6,11 +6,13 @@
 __all__ = ['NCVQ']
 
 # %% ../nbs/09_generator.ipynb #21d0e104
+import glob
 import hashlib
 import json
 import numbers
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import ncvq_nb
 from .augment import AUGMENTATIONS, get_augmentation
-from .data import Standardiser, check_labels, check_series, holdout, write_atomically
+from .data import Standardiser, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
 from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
 from .ssl import SSL_LOSSES
 from .tokenizer import Tokenizer, TokenizerLoss
@@ -79,6 +81,9 @@ def _device(device):
     try: torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as e: raise ValueError(f"device {device!r} is not to be had here: {e}") from e
     return found
+
+
+def _json_hash(content): return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(*arrays):
@@ -179,7 +184,7 @@ def fit_tokenizer(
     self.n_features_in_ = X.shape[-1]
     self.scaler_, self.data_ = Standardiser().fit(X), dict(series=len(X), channels=X.shape[1], length=X.shape[2], digest=_digest(X, y))
     folder = self._open_run(run_dir, _seed(self.random_state))
-    x, x_valid, _, _ = self._split(X, y)
+    x, x_valid, _, _, rows = self._split(X, y)
     with seeded(seed_of(self.seed_, "tokenizer")):
         tokenizer = Tokenizer(X.shape[1], X.shape[2], n_fft=self.n_fft, dim=self.dim, n_res_blocks=self.n_res_blocks, n_codes=self.n_codes,
                               decay=self.decay, revive_below=self.revive_below, orthogonality=self.orthogonality)
@@ -187,7 +192,7 @@ def fit_tokenizer(
                                   ssl_weight=self.ssl_weight, projector_dim=self.projector_dim).to(x.device, memory_format=torch.channels_last)
     gen = torch.Generator(x.device).manual_seed(seed_of(self.seed_, "start"))
     objective.start(x[torch.randperm(len(x), generator=gen, device=x.device)[:512]], gen)
-    history = train(objective, (x,), valid=None if x_valid is None else (x_valid,), **self._training(0, len(x), folder, "tokenizer"))
+    history = train(objective, (x,), valid=None if x_valid is None else (x_valid,), rows=rows, **self._training(0, len(x), folder, "tokenizer"))
     self.tokenizer_, self.history_ = tokenizer, {"tokenizer": history}
     self._n_features_out = 2 * self.dim
     return self
@@ -208,7 +213,7 @@ def fit_prior(
     folder = self._open_run(run_dir, self.seed_)
     self.classes_, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
     self.class_prior_ = None if self.classes_ is None else np.bincount(y) / len(y)
-    x, x_valid, y, y_valid = self._split(X, y)
+    x, x_valid, y, y_valid, rows = self._split(X, y)
     s, s_valid = (None if a is None else self._batched(self.tokenizer_.encode, a) for a in (x, x_valid))
     n_codes, code_dim = self.tokenizer_.codebook.shape
     with seeded(seed_of(self.seed_, "prior")):
@@ -217,7 +222,7 @@ def fit_prior(
     if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
     objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
     history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None,
-                    **self._training(1, len(s), folder, "prior"))
+                    rows=rows, **self._training(1, len(s), folder, "prior"))
     self.prior_, self.history_ = prior, {**self.history_, "prior": history}
     return self
 
@@ -257,13 +262,15 @@ def _open_run(self: NCVQ, run_dir, seed):
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
+            if found.pop("sha256") != _json_hash(found): raise ValueError("its checksum is wrong")
             self.seed_ = int(found.pop("seed"))
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as e: raise ValueError(f"{path} is damaged ({type(e).__name__}: {e}): take another folder") from e
         other = [f"{k} was {found.get(k)!r}, now {settings.get(k)!r}" for k in {**found, **settings} if found.get(k) != settings.get(k)]
         if other: raise ValueError(f"{run_dir} holds a run with other settings ({'; '.join(other)}): take another folder, or the settings of before")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({**settings, "seed": seed}, indent=1))
+        settings["seed"] = seed
+        write_atomically(path, json.dumps({**settings, "sha256": _json_hash(settings)}, indent=1))
     return path.parent
 
 
@@ -279,14 +286,14 @@ def _settings(self: NCVQ):
 
 @patch
 def _split(self: NCVQ, X, y):
-    "Standardised training and validation series as tensors, and their labels."
+    "Standardised training and validation series as tensors, their labels, and which rows of X are trained on."
     device = _device(self.device)
     x = torch.from_numpy(self.scaler_.transform(X)).to(device)
     numeric = y is not None and y.dtype.kind in "iu"
     y_t = torch.from_numpy(y).to(device) if numeric else None
-    if not self.validation_fraction: return x, None, y_t, None
+    if not self.validation_fraction: return x, None, y_t, None, None
     a, b = (torch.from_numpy(i).to(device) for i in holdout(len(X) if y is None else y, self.validation_fraction, random_state=self.seed_))
-    return x[a], x[b], *((None, None) if y_t is None else (y_t[a], y_t[b]))
+    return x[a], x[b], *((None, None) if y_t is None else (y_t[a], y_t[b])), a
 
 
 @patch
@@ -442,6 +449,8 @@ def save(
                   modules={k: m.config for k, m in parts.items()}, history=self.history_, sha256={k: hashlib.sha256(b).hexdigest() for k, b in blobs.items()})
     config["sha256"]["config.json"] = _config_hash(config)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _leftovers(path):
+        if (pid := left.suffix[1:]).isdigit() and not is_alive(int(pid)): shutil.rmtree(left, ignore_errors=True)
     tmp, old = (path.with_name(f".{path.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     try:
         tmp.mkdir()
@@ -453,6 +462,12 @@ def save(
             raise
     finally: shutil.rmtree(tmp, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def _leftovers(path):
+    "What processes that save to `path`, or were killed while they did, have beside it; newer models before the ones they were to replace."
+    return [p for word in ("new", "old") for p in sorted(path.parent.glob(f".{glob.escape(path.name)}.{word}.*"))]
 
 
 _FILES = {"config.json", "tokenizer.safetensors", "prior.safetensors", "README.md"}
@@ -467,8 +482,7 @@ def _is_ours(path):
 
 def _config_hash(config):
     "The hash of a configuration without this hash."
-    rest = {**config, "sha256": {k: v for k, v in config["sha256"].items() if k != "config.json"}}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return _json_hash({**config, "sha256": {k: v for k, v in config["sha256"].items() if k != "config.json"}})
 
 
 @patch
@@ -500,6 +514,9 @@ def load(
 ) -> NCVQ:
     "A model from its folder, or an error that says what is wrong with it."
     path = Path(path)
+    if not path.exists() and (complete := [p for p in _leftovers(path) if _is_ours(p)]):
+        warnings.warn(f"{path} is not there: a process was killed while it replaced the model; {complete[0]} is read instead. Move it to its place, or save again", stacklevel=3)
+        path = complete[0]
     config = _read_config(path)
     try:
         blobs = {}
@@ -527,10 +544,13 @@ def load(
 def _rebuild(make, config, tensors):
     "A module with given weights; a configuration that does not belong to them is refused before it takes memory."
     if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(tensors): raise ValueError(f"the weights are too few for {config}")
-    with torch.device("meta"): wanted = {k: tuple(v.shape) for k, v in make(**config).state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in tensors.items()}
+    if config.get("n_fft", 0) > 2**16: raise ValueError(f"n_fft = {config['n_fft']} is more than this library reads, {2**16}")  # its window is not among the weights
+    with torch.device("meta"): wanted = {k: (tuple(v.shape), v.dtype) for k, v in make(**config).state_dict().items()}
+    found = {k: (tuple(v.shape), v.dtype) for k, v in tensors.items()}
     wrong = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
-    if wrong: raise ValueError(f"the weight {wrong[0]} has the shape {found.get(wrong[0])}, expected is {wanted.get(wrong[0])}")
+    if wrong: raise ValueError(f"the weight {wrong[0]} is {found.get(wrong[0])}, expected is {wanted.get(wrong[0])}")
+    sick = [k for k, v in tensors.items() if not v.isfinite().all()]
+    if sick: raise ValueError(f"the weight {sick[0]} holds values that are no numbers")
     with seeded(0): module = make(**config)
     module.load_state_dict(tensors)
     return module

@@ -629,7 +629,8 @@ class Report:
         path = Path(path)
         if path.suffix not in (".json", ".md"): path = path.with_name(path.name + ".json")
         _write(path.with_suffix(".md"), self._repr_markdown_().encode())
-        _write(path.with_suffix(".json"), json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False).encode())
+        d = self.to_dict()
+        _write(path.with_suffix(".json"), json.dumps({**d, "sha256": _digest(json.dumps(d, sort_keys=True))}, indent=1, ensure_ascii=False, allow_nan=False).encode())
         return path.with_suffix(".json")
 
     @classmethod
@@ -637,7 +638,10 @@ class Report:
         path,       # a file that `save` wrote
     ):              # a report
         "Read a report back."
-        d = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
+        path = Path(path).with_suffix(".json")
+        try: d = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as e: raise ValueError(f"{path} is damaged: {e}") from e
+        if not isinstance(d, dict) or d.pop("sha256", None) != _digest(json.dumps(d, sort_keys=True)): raise ValueError(f"{path} is not what was saved: its checksum is wrong")
         number = lambda v: math.nan if v is None else v
         rows = [Row(r["metric"], *(number(r[k]) for k in ("value", "low", "high")), r["better"], tuple(Beside(b["kind"], number(b["value"]), b["what"]) for b in r["beside"])) for r in d["rows"]]
         return cls(d["name"], rows, d["notes"], d["settings"])

@@ -7,7 +7,7 @@ __all__ = ['new_figure', 'plot_series', 'plot_samples', 'relative_error', 'plot_
            'plot_tokens', 'plot_embedding', 'plot_spectrogram', 'plot_augmentations', 'save_figure']
 
 # %% ../nbs/11_plots.ipynb #994a5f2b
-import functools, io, os, textwrap, threading, uuid, warnings
+import functools, io, textwrap, threading, warnings
 from pathlib import Path
 import numpy as np
 import matplotlib as mpl
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as MplFigure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image
+from .data import write_atomically
 
 # %% ../nbs/11_plots.ipynb #c0ba75b3
 WIDTH   = 7.0  # inches: both columns of a two-column page; 3.4 is one column
@@ -316,7 +317,7 @@ def _smooth(v, w):
     return np.divide(num, den, out=np.full(len(v), np.nan), where=(den > 0) & ok)
 
 # %% ../nbs/11_plots.ipynb #dfdb6aa4
-_AXES, _STRIPS = ("step", "epoch", "seconds"), ("lr", "perplexity", "usage", "accuracy", "grad_norm")
+_AXES, _STRIPS = ("step", "epoch", "seconds"), ("lr", "perplexity", "spread", "usage", "accuracy", "grad_norm")
 
 def _val(name): return next((name[len(p):] for p in ("val_", "valid_") if name.startswith(p)), None)  # the column it validates
 
@@ -672,7 +673,5 @@ def save_figure(
     meta = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}[fmt]
     with _lock, style.context(["default", STYLE]): fig.savefig(b, format=fmt, dpi=dpi, metadata=meta)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try: tmp.write_bytes(b.getvalue()); os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    write_atomically(path, b.getvalue())
     return path

@@ -17,7 +17,7 @@ from .augment import get_augmentation
 from .autoencoder import Decoder, Encoder, halvings
 from .ssl import SSLHead, pool
 from .stft import STFT
-from .vq import VectorQuantizer
+from .vq import VectorQuantizer, codebook_usage
 
 # %% ../nbs/06_tokenizer.ipynb #eede38a3
 class Tokenizer(nn.Module):
@@ -93,6 +93,12 @@ class TokenizerLoss(nn.Module):
         self.tokenizer, self.commitment, self.aug_weight = tokenizer, commitment, aug_weight
         self.augment = get_augmentation(augment)
         self.head = None if ssl is None else SSLHead(ssl, tokenizer.config["dim"], dim=projector_dim, weight=ssl_weight)
+        self.alarms = dict(  # below these values of `vitals`, training warns
+            perplexity=(1.5 if len(tokenizer.codebook) > 2 else 0, "the codebook has collapsed, nearly all vectors share one code. Lower lr, raise revive_below or weaken ssl_weight; or the series are all alike"),
+            spread=(1e-3, "the projections have collapsed, the self-supervised loss sees all series as one. Lower lr or ssl_weight, or take larger batches; or the series are all alike"))
+
+    def vitals(self) -> dict:  # perplexity of the last batch's tokens and, with SSL, standard deviation of its projections
+        return dict(perplexity=codebook_usage(self.last, len(self.tokenizer.codebook))[1]) | ({} if self.head is None else dict(spread=self.head.spread))
 
     def forward(
         self,
@@ -104,6 +110,7 @@ class TokenizerLoss(nn.Module):
         u = tok.stft(views)  # (b or 2b, 2c, f, t)
         z = tok.encoder(u)  # (b or 2b, d, f, t')
         q = tok.vq(z[:b], generator)
+        self.last = q.s
         u_hat = tok.decoder(q.z_q if self.head is None else torch.cat([q.z_q, z[b:].float()])).float()
         x_hat = tok.stft.inverse(u_hat, tok.length)
         terms = dict(time=F.mse_loss(x_hat[:b], x), stft=F.mse_loss(u_hat[:b], u[:b]), commitment=self.commitment * q.commitment)

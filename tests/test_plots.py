@@ -280,7 +280,7 @@ def test_saved_files_are_valid_and_equal(tmp_path, suffix, magic):
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     p = save_figure(plot_series(walk()), tmp_path / "a.png"); old = p.read_bytes()
     def fail(*a, **k): raise OSError("disk full")
-    monkeypatch.setattr(plots.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError): save_figure(plot_series(2 * walk()), p)
     monkeypatch.undo()
     fig = plot_series(walk()); monkeypatch.setattr(fig, "savefig", fail)
