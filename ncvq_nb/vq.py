@@ -63,7 +63,7 @@ class VectorQuantizer(nn.Module):
             s = rearrange(self.nearest(flat), "(b f t) -> b f t", b=len(z), t=z.shape[-1])
             e = self.lookup(s)
             if self.training: self.follow(flat, s.flatten(), generator)
-            return Quantized(z + (e - z).detach(), s, F.mse_loss(z, e))
+            return Quantized(e + (z - z.detach()), s, F.mse_loss(z, e))
 
     @torch.no_grad()
     def follow(
