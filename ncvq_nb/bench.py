@@ -45,12 +45,11 @@ from .plots import PALETTE, MplFigure, _styled, new_figure
 from .ssl import pool, variance_loss
 from .stft import STFT
 from .tokenizer import Tokenizer, TokenizerLoss
-from .training import _decay_groups, seeded
+from .training import Stepper, _decay_groups, seeded
 
 # %% ../nbs/14_bench.ipynb #7fccec93
-def _step(objective, opt, data, gen, precision):
-    with torch.autocast(data[0].device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        terms = objective(*data, generator=gen)
+def _textbook_step(objective, opt, data, gen):
+    terms = objective(*data, generator=gen)
     opt.zero_grad()
     terms["loss"].backward()
     opt.step()
@@ -324,9 +323,10 @@ def _stage1(case):
     view = None if model.augment is None else partial(textbook_view, augment=model.augment, rng=np.random.default_rng(0))
     plain = TextbookLoss(objective, model.ssl, view).train()
     opt, plain_opt = _adamw(objective, model), _adamw(plain, model, textbook=True)
+    stepper = Stepper(objective, opt, case.precision)
     parts = {"optimiser": (opt.step, plain_opt.step)}
     if model.ssl is not None: parts = {**_head_parts(case, objective, plain), **parts}
-    return Work(lambda: _step(objective, opt, (x,), gen, case.precision), lambda: _step(plain, plain_opt, (x,), gen, "float32"),
+    return Work(lambda: stepper.step(0, [x], gen), lambda: _textbook_step(plain, plain_opt, (x,), gen),
                 len(x), parts, "STFT, encoder, codebook, decoder")
 
 
@@ -355,9 +355,10 @@ def _stage2(case):
     objective = MaskGITLoss(model.prior_, schedule=model.mask_schedule, p_unconditional=model.p_unconditional).train()
     plain = TextbookPriorLoss(copy.deepcopy(objective), tok).train()
     opt, plain_opt = _adamw(objective, model), _adamw(plain, model, textbook=True)
+    stepper = Stepper(objective, opt, case.precision)
     def encode():
         with torch.no_grad(): tok.encode(case.x)
-    return Work(lambda: _step(objective, opt, (s, y), gen, case.precision), lambda: _step(plain, plain_opt, (case.x, y), gen, "float32"),
+    return Work(lambda: stepper.step(0, [s, y], gen), lambda: _textbook_step(plain, plain_opt, (case.x, y), gen),
                 len(s), {"encoding the series": (None, encode), "optimiser": (opt.step, plain_opt.step)}, "transformer")
 
 

@@ -14,7 +14,7 @@ from ncvq_nb.maskgit import MaskGIT, MaskGITLoss, fill
 from ncvq_nb.metrics import FCNClassifier, _fcn, _seed
 from ncvq_nb.ssl import barlow_twins_loss, vibcreg_loss, vicreg_loss
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
-from ncvq_nb.training import Order, cosine_lr, seed_of, seeded, train
+from ncvq_nb.training import Stepper, Order, cosine_lr, seed_of, seeded, train
 
 SMALL = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=64, prior_dim=32, prior_depth=1, sampling_steps=3)
 TINY = dict(batch=6, length=32, repeats=3, matmul=64, n_samples=4, **SMALL)
@@ -42,10 +42,11 @@ def test_a_step_is_a_step_of_train():
     b = copy.deepcopy(a)
     train(a, (x,), steps=steps, batch_size=8, lr=lr, weight_decay=model.weight_decay, seed=0)
     opt, order, g = bench._adamw(b.train(), model), Order(len(x), 8, 0), gen()
+    stepper = Stepper(b, opt)
     for i in range(steps):
         for group in opt.param_groups: group["lr"] = cosine_lr(i, steps, lr)
         g.manual_seed(seed_of(0, "step", i))
-        bench._step(b, opt, (x[order.batch(i)],), g, "float32")
+        stepper.step(i, [x[order.batch(i)]], g)
     for (k, v), w in zip(a.state_dict().items(), b.state_dict().values()): assert torch.equal(v, w), k
 
 
