@@ -16,6 +16,10 @@ import torch
 from .stft import STFT
 
 # %% ../nbs/02_augment.ipynb #83682ae7
+def _check_batch(x):
+    if x.ndim != 3 or not x.dtype.is_floating_point: raise ValueError(f"x must be floating point of the shape (series, channels, length), found {x.dtype} of the shape {tuple(x.shape)}")
+
+
 def _rand(x, *shape, generator=None): return torch.rand(len(x), *shape, generator=generator, device=x.device)
 def _randn(x, *shape, generator=None): return torch.randn(len(x), *shape, generator=generator, device=x.device)
 
@@ -27,6 +31,7 @@ def amplitude_resize(
     sigma: float = 0.2,  # standard deviation of the factor around 1
 ) -> torch.Tensor:  # (b, c, l)
     "Multiply every series by a random factor of its own."
+    _check_batch(x)
     return x * (1 + sigma * _randn(x, 1, 1, generator=generator))
 
 # %% ../nbs/02_augment.ipynb #f920e561
@@ -37,6 +42,7 @@ def gaussian_noise(
     sigma: float = 0.05,  # standard deviation of the noise
 ) -> torch.Tensor:  # (b, c, l)
     "Add independent noise to every sample."
+    _check_batch(x)
     return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
 
 # %% ../nbs/02_augment.ipynb #cb8da9b8
@@ -47,6 +53,7 @@ def flip(
     p: float = 0.5,  # probability that a series is flipped
 ) -> torch.Tensor:  # (b, c, l)
     "Change the sign of a random part of the batch."
+    _check_batch(x)
     return torch.where(_rand(x, 1, 1, generator=generator) < p, -x, x)
 
 # %% ../nbs/02_augment.ipynb #e0091c1a
@@ -57,6 +64,7 @@ def slope(
     sigma: float = 0.005,  # standard deviation of the slope, in units per sample
 ) -> torch.Tensor:  # (b, c, l)
     "Add a straight line through the first sample, with a random slope."
+    _check_batch(x)
     return x + sigma * _randn(x, 1, 1, generator=generator) * torch.arange(x.shape[-1], device=x.device)
 
 # %% ../nbs/02_augment.ipynb #d348105f
@@ -65,6 +73,7 @@ def read_at(
     p: torch.Tensor,  # (b, m) places in samples, from 0 to l - 1
 ) -> torch.Tensor:  # (b, c, m)
     "The series of a batch at arbitrary places, each row at its own, by linear interpolation."
+    if x.shape[-1] == 1: return x.expand(-1, -1, p.shape[-1])  # one place only
     left = p.floor().clamp(0, x.shape[-1] - 2)
     alpha = (p - left)[:, None]  # (b, 1, m)
     i = left.long()[:, None].expand(-1, x.shape[1], -1)
@@ -80,6 +89,8 @@ def window_warp(
     high: float = 2.0,  # greatest factor
 ) -> torch.Tensor:  # (b, c, l)
     "Stretch or squeeze a random window of every series (Le Guennec et al. 2016), keeping the length."
+    _check_batch(x)
+    if not (0 <= window <= 1 and 0 < low <= high): raise ValueError(f"window must be from 0 to 1 and 0 < low <= high, found {window}, {low} and {high}")
     l = x.shape[-1]
     w = round(window * l)
     a = _rand(x, 1, generator=generator) * (l - w)  # (b, 1)
@@ -96,6 +107,8 @@ def slice_and_shuffle(
     n_segments: int = 4,  # pieces; cuts may fall on the same place, so some can be empty
 ) -> torch.Tensor:  # (b, c, l)
     "Cut every series at random places of its own and join the pieces in random order."
+    _check_batch(x)
+    if n_segments < 1: raise ValueError(f"n_segments must be at least 1, found {n_segments}")
     b, c, l = x.shape
     cuts = (_rand(x, n_segments - 1, generator=generator) * l).long().sort(-1).values
     edges = torch.nn.functional.pad(torch.nn.functional.pad(cuts, (1, 0)), (0, 1), value=l)  # (b, n_segments + 1)

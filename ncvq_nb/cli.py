@@ -17,8 +17,8 @@ import numpy as np
 from filelock import FileLock
 from fastcore.docments import docments
 
-from .data import write_atomically
-from .experiments import Results, figures, find_dataset, present, run_grid, safe_name
+from .data import _file_name, write_atomically
+from .experiments import Results, figures, find_dataset, present, run_grid
 from .generator import NCVQ
 from .metrics import evaluate as judge
 from .plots import plot_history, save_figure
@@ -165,7 +165,7 @@ def demo(
     _add_settings(p)
     def main(args):
         data = find_dataset(args.data, **_label(args))
-        out = Path(args.out or f"{safe_name(data.name).lower()}_demo")
+        out = Path(args.out or f"{_file_name(data.name.lower())}_demo")
         print(f"{data!r}\n")
         model = NCVQ(**{"random_state": 0, **_settings(args)}, verbose=not args.quiet).fit(data.X_train, data.y_train)
         report = present(model, data, out, verbose=not args.quiet)

@@ -7,11 +7,12 @@ __all__ = ['check_series', 'check_labels', 'Dataset', 'read_series', 'holdout', 
            'Standardiser', 'write_atomically', 'is_alive', 'sync_folder']
 
 # %% ../nbs/00_data.ipynb #723e3ccf
-import csv, glob, os, warnings
+import csv, glob, numbers, os, warnings
 from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from hashlib import sha256
 from html import escape
 from importlib.resources import files
 from io import BytesIO
@@ -57,10 +58,12 @@ def _to_float32(A, name):
     if A.dtype.kind == "f" and A.dtype.itemsize <= 4: return out
     if not np.isfinite(out).all():
         raise ValueError(f"{name} has values beyond the range of float32 (3.4e38): divide it by a constant first")
-    lost, spread, flat = np.abs(A - out).max((0, 2)), A.std((0, 2)), 1e-12 * np.abs(A).max((0, 2))
-    if (coarse := np.flatnonzero((lost > 1e-2 * spread) & (spread > flat))).size:
-        warnings.warn(f"{name}, channel {coarse[0]}: float32 is too coarse for values this far from 0 and this close together; "
-                      "subtract the mean first", stacklevel=3)
+    top = np.maximum(A.max((0, 2)).astype(float), -A.min((0, 2)).astype(float))
+    unit = np.where(top > 0, top, 1)[:, None]  # (c, 1); in this unit nothing under- or overflows
+    lost, spread = (np.abs(A - out) / unit).max((0, 2)), (A / unit).std((0, 2))
+    if (coarse := np.flatnonzero((lost > 1e-2 * spread) & (spread > 1e-12))).size:
+        why = "this far from 0 and this close together; subtract the mean first" if top[coarse[0]] > 1e-37 else "this near to 0; multiply by a constant first"
+        warnings.warn(f"{name}, channel {coarse[0]}: float32 is too coarse for values {why}", stacklevel=3)
     return out
 
 # %% ../nbs/00_data.ipynb #0d6f4c1e
@@ -96,10 +99,15 @@ def _unwrap(a, name):
         if v is None or str(v) in ("nan", "<NA>", "NaT"): raise _missing_label(name, i)
     if kinds := {type(v).__name__ for v in a if not isinstance(v, str)} if any(isinstance(v, str) for v in a) else None:
         raise TypeError(f"{name} mixes strings and {', '.join(sorted(kinds))}: use one type, for instance str(label) for all")
-    return np.array(a.tolist())
+    try: out = np.array(a.tolist())
+    except (ValueError, TypeError, OverflowError): out = a
+    if out.ndim != 1 or out.dtype == object: raise TypeError(f"{name} holds {type(a[0]).__name__}: labels are integers or strings")
+    return out
 
 def _whole(a):
-    "Where the numbers in `a` are whole ones that int64 holds."
+    "Where the numbers in `a` are whole ones that int64 holds; floats beyond 2**53 may have been others."
+    if a.dtype.kind in "iub": return a <= np.iinfo(np.int64).max
+    a = a.astype(float)
     return np.isfinite(a) & (a == np.round(a)) & (np.abs(a) < 2.**53)
 
 # %% ../nbs/00_data.ipynb #55ad9fd5
@@ -116,8 +124,12 @@ def check_labels(
     if a.ndim != 1:
         raise ValueError(f"{name} has shape {a.shape}: one label per series is needed, shape ({n},); one-hot rows: {name}.argmax(1)")
     if len(a) != n: raise ValueError(f"{name} has {len(a)} labels for {n} series: one label per series is needed")
-    if a.dtype == object: a = _unwrap(a, name)
-    if a.dtype.kind == "S": a = np.char.decode(a, "utf-8")
+    if a.dtype.kind == "U" and isinstance(y, (list, tuple)) and not all(isinstance(v, (str, list, tuple, np.ndarray)) for v in y):
+        a = np.array(y, object)  # NumPy has made strings of numbers that stand among strings
+    if a.dtype == object and n: a = _unwrap(a, name)
+    if a.dtype.kind == "S":
+        try: a = np.char.decode(a, "utf-8")
+        except UnicodeDecodeError as e: raise ValueError(f"{name} holds bytes that are no UTF-8 text ({e.reason}): use strings") from e
     if a.dtype.kind in "UT":
         a = a.astype(str)
         if (gone := np.flatnonzero(np.isin(a, ["", "nan", "NaN", "None", "<NA>"]))).size: raise _missing_label(name, gone[0])
@@ -146,7 +158,7 @@ def _panels(X, y, n_series=5, max_classes=6, max_channels=3):
             axes[i, j].plot(S[:n_series, i].T, color=f"C{j}", lw=.7, alpha=.8)
             axes[i, j].tick_params(labelsize=6)
             if j == 0 and c > 1: axes[i, 0].set_ylabel(f"channel {i}", fontsize=7)
-        axes[0, j].set_title(title, fontsize=7)
+        axes[0, j].set_title(title, fontsize=7, parse_math=False)
     return fig
 
 def _table(head, rows):
@@ -210,14 +222,14 @@ _MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
 
 def _number(cell):
     "The number written in `cell`, or None."
-    try: return float(cell)
+    try: return None if "_" in cell else float(cell)  # 1_5 is a number in Python alone
     except ValueError: return None
 
 def _is_text(cell): return _number(cell) is None and cell.strip().lower() not in _MISSING
 
 def _floats(cells, where):
     "The finite numbers written in `cells`; `where` names file and line in an error."
-    try: values = np.array([float(c) for c in cells])
+    try: values = np.array([float(c) for c in cells]) if "_" not in "".join(cells) else np.array([np.nan])
     except ValueError: values = np.array([np.nan])
     if np.isfinite(values).all(): return values
     k, cell = next((k, c.strip()) for k, c in enumerate(cells, 1) if (v := _number(c)) is None or not np.isfinite(v))
@@ -263,6 +275,9 @@ def _has_header(rows):
     "Whether the first row names the columns."
     (_, head), *body = rows
     if not body: return False
+    if len(head) < 3:  # a label and one value may look like a name and a time
+        named = any(c.strip().lower() in _LABEL_NAMES and c not in (row[j] for _, row in body) for j, c in enumerate(head))
+        return all(map(_is_text, head)) or named and "0" in head
     if all(map(_is_text, head[1:])) or all(map(_is_text, head[:-1])): return True
     for j, cell in enumerate(head):  # a column called "label" beside evenly spaced times
         if cell.strip().lower() in _LABEL_NAMES and cell not in (row[j] for _, row in body):
@@ -357,6 +372,7 @@ def _read(path, label):
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it, or load a UCR set from it with load_ucr(name, path=folder)")
     if not path.exists(): raise FileNotFoundError(f"{path}: there is no such file")
+    if not path.is_file(): raise ValueError(f"{path} is a device or a pipe, which may never end: a file is expected")
     kind = path.suffix.lower()
     if kind not in (".npz", ".csv", ".tsv", ".ts"): raise ValueError(f"{path}: cannot read {kind!r}, allowed are .npz, .csv, .tsv and .ts")
     if kind in (".npz", ".ts") and label not in ("auto", None):
@@ -390,9 +406,13 @@ def holdout(
     random_state=None,  # None, an int or a np.random.Generator
 ) -> tuple:             # indices that stay and indices held out, both sorted
     "Part n series in two, class by class; every class keeps at least one series in the first part."
-    if not 0 < fraction < 1: raise ValueError(f"fraction is {fraction}: allowed is a number between 0 and 1")
+    if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1: raise ValueError(f"fraction is {fraction!r}: allowed is a number between 0 and 1")
     if y_or_n is None: raise TypeError("y_or_n is None: without labels, pass the number of series")
-    y = np.zeros(y_or_n, int) if isinstance(y_or_n, (int, np.integer)) else check_labels(y_or_n, len(y_or_n))
+    if isinstance(y_or_n, numbers.Integral): y = np.zeros(max(y_or_n, 0), int)
+    else:
+        try: n = len(y_or_n)
+        except TypeError: raise TypeError(f"y_or_n is {y_or_n!r}: allowed are labels, or the number of series") from None
+        y = check_labels(y_or_n, n, name="y_or_n")
     if len(y) < 2: raise ValueError(f"{len(y)} series cannot be parted in two")
     rng = np.random.default_rng(random_state)
     _, k, n_k = np.unique(y, return_inverse=True, return_counts=True)
@@ -480,6 +500,7 @@ def load_ucr(
 ) -> Dataset:      # in the archive's train/test split, with the archive's labels
     "A set of the UCR archive (Dau et al. 2019)."
     if not isinstance(name, str): raise TypeError(f"name is {name!r}: the name of a set is expected, such as 'GunPoint'")
+    if name in ("", ".", "..") or set(name) & set("/\\\0"): raise ValueError(f"name is {name!r}: the name of a set is expected, such as 'GunPoint'; a file is read by read_dataset(path)")
     if path is not None:
         if data := _find(name, folder := _folder(path, "path")): return data
         raise _unknown(name, f"there is no {name}/{name}_TRAIN.tsv, .ts or .csv and no {name}.npz in {str(folder)!r}", folder)
@@ -500,7 +521,7 @@ class Standardiser:
         X = check_series(X).astype(np.float64)
         mu, sigma = X.mean((0, 2)), X.std((0, 2))
         flat = sigma <= np.finfo(np.float32).eps * np.abs(mu)
-        self.mean_, self.std_ = mu, np.where(flat, 1., sigma)
+        self.mean_, self.std_ = mu, np.where(flat, np.maximum(1., 1e-12 * np.abs(mu)), sigma)  # 1, unless float64 rounds coarser than that
         return self
 
     def transform(self,
@@ -508,14 +529,20 @@ class Standardiser:
     ) -> np.ndarray:  # (n, channels, length) float32
         "z = (x − μ) / σ"
         mu, sigma = self._columns(X := check_series(X))
-        return ((X - mu) / sigma).astype(np.float32)
+        Z = (X - mu) / sigma
+        if (far := np.abs(Z).max()) > 1e18:
+            raise ValueError(f"X lies up to {far:.0e} standard deviations away from the series of fit, too far for float32: are its units the same?")
+        return Z.astype(np.float32)
 
     def inverse_transform(self,
         Z,            # (n, channels, length), as `transform` returns
     ) -> np.ndarray:  # (n, channels, length) float32, in the units of the data
         "x = σz + μ"
         mu, sigma = self._columns(Z := check_series(Z, name="Z"))
-        return (sigma * Z + mu).astype(np.float32)
+        with np.errstate(over="ignore"): X = (sigma * Z + mu).astype(np.float32)
+        if not np.isfinite(X).all():
+            raise ValueError("Z stands for values beyond the range of float32 (3.4e38): divide the series by a constant before fit")
+        return X
 
     def _columns(self, X):
         if not hasattr(self, "mean_"): raise NotFittedError("this Standardiser is not fitted: call fit(X_train) first")
@@ -563,3 +590,10 @@ def sync_folder(
     fd = os.open(folder, os.O_RDONLY)
     try: os.fsync(fd)
     finally: os.close(fd)
+
+
+def _file_name(name):
+    "`name` as one file or folder may be called: unchanged where that is harmless, else with a digest that keeps names apart."
+    safe = "".join(c if c.isalnum() or c in "-_. " else "_" for c in str(name))[:50].strip(". ")
+    taken = safe.split(".")[0].upper() in {"CON", "PRN", "AUX", "NUL", *(f"{k}{i}" for k in ("COM", "LPT") for i in range(10))}  # by Windows
+    return safe if safe == name and not taken else f"{safe or 'data'}-{sha256(str(name).encode(errors='replace')).hexdigest()[:8]}"

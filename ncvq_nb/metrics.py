@@ -8,7 +8,7 @@ __all__ = ['reconstruction_error', 'probe', 'FCNClassifier', 'fcn_for', 'incepti
            'embed_2d', 'Beside', 'Row', 'Report', 'evaluate']
 
 # %% ../nbs/10_metrics.ipynb #fe624384
-import hashlib, json, math, os, sys, warnings
+import hashlib, json, math, numbers, os, sys, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 # %% ../nbs/10_metrics.ipynb #1b5c7188
-from .data import Standardiser, check_labels, check_series, write_atomically
+from .data import Standardiser, _array, check_labels, check_series, write_atomically
 from .stft import STFT
 
 # %% ../nbs/10_metrics.ipynb #86aa1b06
@@ -51,6 +51,10 @@ def _seed(random_state, *names):
     raise TypeError(f"random_state is {random_state!r}: allowed are None, a whole number and a numpy Generator")
 
 # %% ../nbs/10_metrics.ipynb #831a7da6
+def _unit(A):
+    "The power of two next to the largest value, by which arrays are divided without rounding."
+    return 2.**math.frexp(np.abs(A).max())[1]
+
 def _pair(A, B, a, b):
     "Two sets of series that differ at most in their number."
     A, B = check_series(A, name=a), check_series(B, name=b)
@@ -65,10 +69,10 @@ def _series_errors(X, X_hat, n_fft=8):
     by_channel = (diff**2).mean(2)  # (n, c)
     moving = var > 0
     relative = (by_channel[:, moving] / var[moving]).mean(1) if moving.any() else np.full(len(X), np.nan)
-    stft = STFT(n_fft)
+    stft, unit = STFT(n_fft), _unit(diff)  # the picture is made in float32, where squares of very large or small values would be lost
     with torch.inference_mode():
-        tf = [stft(torch.from_numpy(d).float()).square().mean((1, 2, 3)) for d in np.array_split(diff, math.ceil(len(diff) / 1024))]
-    return {"mse": by_channel.mean(1), "relative": relative, "stft": torch.cat(tf).double().numpy()}
+        tf = [stft(torch.from_numpy(d / unit).float()).square().mean((1, 2, 3)) for d in np.array_split(diff, math.ceil(len(diff) / 1024))]
+    return {"mse": by_channel.mean(1), "relative": relative, "stft": torch.cat(tf).double().numpy() * unit**2}
 
 # %% ../nbs/10_metrics.ipynb #7524c732
 def reconstruction_error(
@@ -83,10 +87,22 @@ def reconstruction_error(
 # %% ../nbs/10_metrics.ipynb #38407cb0
 def _features(Z, name):
     "Features as (n, d) float64; anything longer is flattened."
-    Z = np.asarray(Z.detach().cpu() if hasattr(Z, "detach") else Z)
+    Z = _array(Z, name)
     if Z.dtype.kind not in "fiub" or Z.ndim < 2 or 0 in Z.shape: raise ValueError(f"{name} has shape {Z.shape} and dtype {Z.dtype}: an array of numbers (n, features) is needed")
     if not np.isfinite(Z).all(): raise ValueError(f"{name} has {int((~np.isfinite(Z)).sum())} values that are NaN or infinite: features must be finite")
-    return Z.reshape(len(Z), -1).astype(float)
+    Z = Z.reshape(len(Z), -1).astype(float)
+    if (top := np.abs(Z).max()) and not 1e-140 < top < 1e140: raise ValueError(f"{name} has values up to {top:.0e}, which cannot be squared in float64: multiply it by a constant first")
+    return Z
+
+def _labels(y, n, name):
+    if y is None: raise ValueError(f"{name} is None: labels are needed here")
+    return check_labels(y, n, name=name)
+
+def _label_pair(y, n, a, z, m, b):
+    "Labels of one type for two sets of n and m series."
+    y, z = _labels(y, n, a), _labels(z, m, b)
+    if y.dtype.kind != z.dtype.kind: raise TypeError(f"{a} has dtype {y.dtype}, {b} {z.dtype}: use one type of label")
+    return y, z
 
 def _same_width(A, B, a, b):
     if A.shape[1] != B.shape[1]: raise ValueError(f"{b} has {B.shape[1]} features, {a} {A.shape[1]}: both must come from the same extractor")
@@ -104,7 +120,9 @@ def probe(
     "Accuracy of a nearest-neighbour classifier and a linear SVM on frozen features."
     Z_train, Z_test = _features(Z_train, "Z_train"), _features(Z_test, "Z_test")
     _same_width(Z_train, Z_test, "Z_train", "Z_test")
-    y_train, y_test = check_labels(y_train, len(Z_train), name="y_train"), check_labels(y_test, len(Z_test), name="y_test")
+    y_train, y_test = _label_pair(y_train, len(Z_train), "y_train", y_test, len(Z_test), "y_test")
+    unit = _unit(Z_train)  # the scaler takes a range of less than 2e-15 for none
+    Z_train, Z_test = Z_train / unit, Z_test / unit
     if len(np.unique(y_train)) < 2: raise ValueError(f"y_train has one class only ({y_train[0]}): a probe needs at least two")
     judges = {"knn": KNeighborsClassifier(min(n_neighbors, len(Z_train))), "svm": SVC(kernel="linear", C=C, random_state=0)}  # a seed, or libsvm takes one from the global generator
     return {k: float(make_pipeline(MinMaxScaler((-1, 1)), j).fit(Z_train, y_train).score(Z_test, y_test)) for k, j in judges.items()}
@@ -194,9 +212,11 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         X, y = check_series(X), check_labels(y, len(X))
         if y is None: raise ValueError("y is None: a classifier needs labels")
         for name, low in (("epochs", 1), ("batch_size", 1), ("cool_down", 1), ("max_steps", 1)):
-            if (v := getattr(self, name)) is not None and v < low: raise ValueError(f"{name} is {v}: at least {low} is needed")
+            v = getattr(self, name)
+            if not (v is None and name == "max_steps" or isinstance(v, numbers.Real) and v >= low): raise ValueError(f"{name} is {v!r}: at least {low} is needed")
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2: raise ValueError(f"y has one class only ({self.classes_[0]}): a classifier needs at least two")
+        if X.shape[2] == 1 and len(X) // math.ceil(len(X) / self.batch_size) == 1: raise ValueError(f"batch_size is {self.batch_size}, which makes batches of one value: series of length 1 need larger ones")
         device, precision = _device(self.device), _precision(self.precision, self.device)
         generator = torch.Generator().manual_seed(_seed(self.random_state))
         self.scaler_, self.n_channels_ = Standardiser().fit(X), X.shape[1]
@@ -329,6 +349,9 @@ def frechet_distance(
     d = mu1.size
     if any(a.shape != s for a, s in ((mu1, (d,)), (mu2, (d,)), (S1, (d, d)), (S2, (d, d)))):
         raise ValueError(f"shapes are {mu1.shape}, {S1.shape}, {mu2.shape}, {S2.shape}: two means (d,) and two covariances (d, d) are needed")
+    for name, a in dict(mu1=mu1, S1=S1, mu2=mu2, S2=S2).items():
+        if not np.isfinite(a).all(): raise ValueError(f"{name} has values that are NaN or infinite")
+        if a.ndim == 2 and not np.allclose(a, a.T, atol=1e-6 * np.abs(a).max(initial=0)): raise ValueError(f"{name} is not symmetric, as a covariance is")
     cross = np.linalg.svd(_root(S1) @ _root(S2), compute_uv=False).sum()
     return float(max(((mu1 - mu2)**2).sum() + np.trace(S1) + np.trace(S2) - 2 * cross, 0.))
 
@@ -358,8 +381,8 @@ def bootstrap_interval(
     if method not in ("percentile", "spread"): raise ValueError(f"method is {method!r}: allowed are 'percentile' and 'spread'")
     if not 0 < confidence < 1: raise ValueError(f"confidence is {confidence}: allowed is a number between 0 and 1")
     if n_resamples < 2: raise ValueError(f"n_resamples is {n_resamples}: at least 2 are needed")
-    arrays, rng = [np.asarray(a) for a in arrays], np.random.default_rng(random_state)
-    ns = [len(a) for a in arrays]
+    arrays, rng = [_array(a, f"array {i}") for i, a in enumerate(arrays, 1)], np.random.default_rng(random_state)
+    ns = [len(a) if a.ndim else 0 for a in arrays]
     if not arrays or min(ns) < 1: raise ValueError("no arrays to resample, or an empty one")
     if paired and len(set(ns)) > 1: raise ValueError(f"paired arrays need the same length, found {ns}")
     def draw():
@@ -415,6 +438,7 @@ def diversity(
     real, new = _features(real, "real"), _features(new, "new")
     _same_width(real, new, "real", "new")
     if k < 1: raise ValueError(f"k is {k}: at least 1 is needed")
+    if n_new is not None and n_new < 2: raise ValueError(f"n_new is {n_new}: at least 2 new series are needed")
     return {name: float(s.mean()) for name, s in _fair_scores(real, new, k, n_new, rng=np.random.default_rng(random_state)).items()}
 
 # %% ../nbs/10_metrics.ipynb #bd095e3f
@@ -444,7 +468,7 @@ def class_diversity(
     "`diversity` within each class, mean over the classes."
     real, new = _features(real, "real"), _features(new, "new")
     _same_width(real, new, "real", "new")
-    y_real, y_new = check_labels(y_real, len(real), name="y_real"), check_labels(y_new, len(new), name="y_new")
+    y_real, y_new = _label_pair(y_real, len(real), "y_real", y_new, len(new), "y_new")
     return _class_mean(_class_scores(real, y_real, new, y_new, k, n_new, np.random.default_rng(random_state)))
 
 # %% ../nbs/10_metrics.ipynb #e70a87c8
@@ -476,6 +500,7 @@ def memorisation(
     random_state=0,
 ) -> dict:            # share (0.5: none), ratio (1: none), copies (0.01: none)
     "Are new series nearer to the training series than to test series?"
+    if n_draws < 1: raise ValueError(f"n_draws is {n_draws}: at least 1 is needed")
     X_train, X_test = _pair(X_train, X_test, "X_train", "X_test")
     scaler = Standardiser().fit(X_train)
     new, train, test = (_flat(X, scaler) for X in (_pair(X_train, X_new, "X_train", "X_new")[1], X_train, X_test))
@@ -494,7 +519,8 @@ def cas_labels(
     at_least: int = 1000, # series in total; more where the train set has more
 ) -> np.ndarray:         # labels to generate, class by class
     "The class counts of the train set, scaled up."
-    y = check_labels(y_train, len(y_train), name="y_train")
+    y = _labels(y_train, len(y_train) if hasattr(y_train, "__len__") and getattr(y_train, "ndim", 1) else 0, "y_train")
+    if not len(y): raise ValueError("y_train is empty: at least one label is needed")
     classes, counts = np.unique(y, return_counts=True)
     return np.repeat(classes, np.ceil(counts * max(1., at_least / len(y)) - 1e-9).astype(int))
 
@@ -508,7 +534,8 @@ def cas(
 ) -> float:     # accuracy
     "Classification accuracy score: train on synthetic, test on real (Ravuri & Vinyals 2019)."
     X_new, X_test = _pair(X_new, X_test, "X_new", "X_test")
-    return float(FCNClassifier(**settings).fit(X_new, y_new).score(X_test, check_labels(y_test, len(X_test), name="y_test")))
+    y_new, y_test = _label_pair(y_new, len(X_new), "y_new", y_test, len(X_test), "y_test")
+    return float(FCNClassifier(**settings).fit(X_new, y_new).score(X_test, y_test))
 
 # %% ../nbs/10_metrics.ipynb #e50c16c2
 def codebook_use(
@@ -516,7 +543,7 @@ def codebook_use(
     n_codes: int, # K
 ) -> dict:        # usage in 0 … 1, perplexity in 1 … K
     "Share of codes in use and perplexity of their histogram, over a whole data set."
-    s = np.asarray(s)
+    s = _array(s, "s")
     if s.dtype.kind not in "iu" or s.size == 0 or s.min() < 0 or s.max() >= n_codes: raise ValueError(f"s must hold tokens 0 … {n_codes - 1}, found {s.dtype} of shape {s.shape}" + (f" from {s.min()} to {s.max()}" if s.size else ""))
     p = np.bincount(s.ravel(), minlength=n_codes) / s.size
     return {"usage": float((p > 0).mean()), "perplexity": float(np.exp(-(p[p > 0] * np.log(p[p > 0])).sum()))}
@@ -533,7 +560,9 @@ def embed_2d(
     for i, Z in enumerate(Zs[1:], 2): _same_width(Zs[0], Z, "set 1", f"set {i}")
     if not Zs or len(Z := np.concatenate(Zs)) < 3: raise ValueError("at least three rows are needed for a map")
     if Z.shape[1] == 1: Z = np.hstack([Z, np.zeros_like(Z)])
-    if method == "pca": flat = PCA(2, svd_solver="full").fit_transform(Z)
+    if method == "tsne" and not 1e-9 < (top := np.abs(Z).max()) < 1e9: Z = Z / max(top, 1e-140)  # its distances are float32
+    if not np.ptp(Z, 0).any(): flat = np.zeros((len(Z), 2))
+    elif method == "pca": flat = PCA(2, svd_solver="full").fit_transform(Z)
     else: flat = TSNE(2, init="pca", perplexity=min(30., (len(Z) - 1) / 3), random_state=_seed(random_state)).fit_transform(Z)
     return np.split(flat.astype(float), np.cumsum([len(Z) for Z in Zs])[:-1])
 
@@ -639,12 +668,13 @@ class Report:
     ):              # a report
         "Read a report back."
         path = Path(path).with_suffix(".json")
-        try: d = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as e: raise ValueError(f"{path} is damaged: {e}") from e
-        if not isinstance(d, dict) or d.pop("sha256", None) != _digest(json.dumps(d, sort_keys=True)): raise ValueError(f"{path} is not what was saved: its checksum is wrong")
-        number = lambda v: math.nan if v is None else v
-        rows = [Row(r["metric"], *(number(r[k]) for k in ("value", "low", "high")), r["better"], tuple(Beside(b["kind"], number(b["value"]), b["what"]) for b in r["beside"])) for r in d["rows"]]
-        return cls(d["name"], rows, d["notes"], d["settings"])
+        number = lambda v: math.nan if v is None else v + 0.0
+        try:
+            d = json.loads(path.read_text(encoding="utf-8"))
+            if d.pop("sha256", None) != _digest(json.dumps(d, sort_keys=True)): raise ValueError("its checksum is wrong")
+            rows = [Row(r["metric"], *(number(r[k]) for k in ("value", "low", "high")), r["better"], tuple(Beside(b["kind"], number(b["value"]), b["what"]) for b in r["beside"])) for r in d["rows"]]
+            return cls(d["name"], rows, list(d["notes"]), dict(d["settings"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e: raise ValueError(f"{path} is no report, or a damaged one ({type(e).__name__}: {e})") from e
 
 # %% ../nbs/10_metrics.ipynb #a4c70d3e
 def _check_data(data):

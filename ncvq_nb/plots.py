@@ -124,7 +124,7 @@ def _first(shown, total, what): return "" if shown >= total else f"first {shown}
 
 def _title(fig, *parts):
     s = " · ".join(p for p in parts if p)
-    if s: fig.suptitle(s)
+    if s: fig.suptitle(s, parse_math=False)  # the names of data sets are text
 
 # %% ../nbs/11_plots.ipynb #a0384334
 def _panels(fig, n, ncols, width, row_height, extra=.45, block=1):

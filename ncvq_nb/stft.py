@@ -6,6 +6,8 @@
 __all__ = ['STFT']
 
 # %% ../nbs/01_stft.ipynb #f5145962
+import numbers
+
 import torch
 from einops import rearrange
 from torch import nn
@@ -19,12 +21,12 @@ class STFT(nn.Module):
         hop_length: int | None = None,  # $H$, points from one window to the next, at most $N/2$; a quarter of `n_fft` if not given
     ):
         super().__init__()
-        if not isinstance(n_fft, int) or n_fft < 4 or n_fft % 2: raise ValueError(f"n_fft must be an even whole number of at least 4, found {n_fft!r}")
+        if not isinstance(n_fft, numbers.Integral) or n_fft < 4 or n_fft % 2: raise ValueError(f"n_fft must be an even whole number of at least 4, found {n_fft!r}")
         hop_length = n_fft // 4 if hop_length is None else hop_length
-        if not isinstance(hop_length, int) or not 1 <= hop_length <= n_fft // 2:
+        if not isinstance(hop_length, numbers.Integral) or not 1 <= hop_length <= n_fft // 2:
             raise ValueError(f"hop_length must be a whole number from 1 to n_fft / 2 = {n_fft // 2}, found {hop_length!r}")
-        self.n_fft, self.hop_length = n_fft, hop_length
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.n_fft, self.hop_length = int(n_fft), int(hop_length)
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
 
     @property
     def n_freqs(self) -> int:  # rows of the picture

@@ -114,6 +114,8 @@ def codebook_usage(
     n_codes: int,  # K
 ) -> tuple[torch.Tensor, float]:  # how often each code is used (K), and the perplexity
     "Counts and perplexity of the tokens of a data set."
-    counts = torch.bincount(torch.as_tensor(s).flatten(), minlength=n_codes)
+    s = torch.as_tensor(s).flatten()
+    if s.is_floating_point() or s.is_complex() or s.numel() and not 0 <= s.min() <= s.max() < n_codes: raise ValueError(f"s must hold tokens from 0 to {n_codes - 1}")
+    counts = torch.bincount(s, minlength=n_codes)
     p = counts / counts.sum().clamp(min=1)
     return counts, float(torch.special.entr(p).sum().exp())

@@ -279,6 +279,13 @@ def test_a_first_series_is_never_taken_for_a_header(tmp_path):
     assert read_series(f)[1].tolist() == ["y", "n"]
     f.write_text("label,0.0,0.5,1.0\n1,7,8,9\n1,7,8,8\n")  # time in seconds
     assert read_series(f)[0].tolist() == [[[7, 8, 9]], [[7, 8, 8]]]
+    f.write_text("a,0.5\nb,0.25\n")  # nor a label beside one value
+    assert read_series(f)[1].tolist() == ["a", "b"]
+    f.write_text("0.5\n0.25\n")
+    assert read_series(f, label=None)[0].tolist() == [[[.5]], [[.25]]]
+    for head in ("label,t0", "label,0"):
+        f.write_text(f"{head}\na,0.5\na,0.25\n")
+        assert read_series(f)[0].tolist() == [[[.5]], [[.25]]]
     f.write_text("1,x,0.25\n2,0.5,0.5\n")
     with says("a.csv, line 1", "'x'"): read_series(f)
 
@@ -292,6 +299,7 @@ def test_a_first_series_is_never_taken_for_a_header(tmp_path):
     ("1,0.5,inf\n1,0.5,0.5\n", {}, ["'inf', not a finite number"]),
     ("1,0.5,abc\n1,0.5,0.5\n", {}, ["value 2", "'abc', not a finite number"]),
     ("1;0,5;0,5\n1;0,5;0,5\n", {}, ["decimal point, not a comma"]),
+    ("1,0.5,1_5\n1,0.5,0.5\n", {}, ["value 2", "'1_5', not a finite number"]),
     ("0.5,0.25\n0.25,0.5\n", {}, ["no column looks like labels", "label=None"]),
     ("".join(f"{i},0.5,0.25\n" for i in range(12)), {}, ["no column looks like labels"]),
     ("0.5,1,2\n0.25,1,2\n", dict(label="first"), ["0.5", "np.digitize"]),
@@ -499,6 +507,9 @@ def test_standardiser_refuses():
     s = Standardiser().fit(rng.normal(size=(4, 2, 9)))
     with says("3 channels", "fitted on 2"): s.inverse_transform(np.zeros((4, 3, 9)))
     with says("missing (NaN)"): s.transform(np.full((4, 2, 9), np.nan))
+    with says("standard deviations away", "units"): s.transform(np.full((4, 2, 9), 1e30))
+    wide = Standardiser().fit(1e38 * rng.normal(size=(4, 2, 9)).clip(-3, 3))
+    with says("beyond the range of float32", "divide"): wide.inverse_transform(np.full((4, 2, 9), 9.))
 
 
 # holdout
