@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from fastcore.basics import patch
@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import ncvq_nb
 from .augment import AUGMENTATIONS, get_augmentation
-from .data import Standardiser, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
+from .data import Standardiser, _array, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
 from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
 from .ssl import SSL_LOSSES
 from .tokenizer import Tokenizer, TokenizerLoss
@@ -50,7 +50,7 @@ def _pair(rule): return f"{rule[0]}, or a pair of that (tokenizer, prior)", lamb
 _SAMPLING = dict(sampling_steps=_whole(1), choice_temperature=_from(0), guidance_scale=("a number", _real))
 _PARAMETERS = dict(
     ssl=_one_of(None, *SSL_LOSSES), augment=(f"None, a callable (x, generator) -> x on a batch, or one of {', '.join(map(repr, AUGMENTATIONS))}", lambda v: v is None or callable(v) or isinstance(v, str) and v in AUGMENTATIONS),
-    n_fft=("an even whole number of at least 4", lambda v: isinstance(v, numbers.Integral) and v >= 4 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
+    n_fft=("an even whole number from 4 to 65536", lambda v: isinstance(v, numbers.Integral) and 4 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
     decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
     prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=("True or False", lambda v: isinstance(v, (bool, np.bool_))), mask_schedule=_one_of(*SCHEDULES),
     p_unconditional=_from(0, 1), **_SAMPLING, unconditional=_one_of("ancestral", "null"), epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
@@ -293,6 +293,7 @@ def _split(self: NCVQ, X, y):
     y_t = torch.from_numpy(y).to(device) if numeric else None
     if not self.validation_fraction: return x, None, y_t, None, None
     a, b = (torch.from_numpy(i).to(device) for i in holdout(len(X) if y is None else y, self.validation_fraction, random_state=self.seed_))
+    if self.ssl is not None and len(a) < 2: raise ValueError(f"validation_fraction {self.validation_fraction} leaves 1 of {len(X)} series to train on, but ssl={self.ssl!r} compares at least 2")
     return x[a], x[b], *((None, None) if y_t is None else (y_t[a], y_t[b])), a
 
 
@@ -341,7 +342,7 @@ def decode(
 ) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
     "The series that tokens stand for."
     check_is_fitted(self, "tokenizer_")
-    s = np.asarray(s)
+    s = _array(s, "s")
     if s.ndim != 2 or s.shape[1] != self.tokenizer_.n_tokens or s.dtype.kind not in "iu":
         raise ValueError(f"s must be integers of the shape (n, {self.tokenizer_.n_tokens}), found {s.dtype} of the shape {s.shape}")
     n_codes = len(self.tokenizer_.codebook)
@@ -416,16 +417,17 @@ def sample_tokens(
 @patch
 def _classes_of(self: NCVQ, n, y, seed):
     "The class index of each series that is asked for."
-    if y is None or np.ndim(y) == 0:
+    if y is not None: y = _array(y, "y")
+    if y is None or y.ndim == 0:
         if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1, found {n!r}")
     if y is None:
         if self.classes_ is None or self.unconditional == "null": return np.full(n, self.prior_.no_class)
         return np.random.default_rng(seed_of(seed, "classes")).choice(len(self.classes_), n, p=self.class_prior_)
     if self.classes_ is None: raise ValueError("y was given, but the model was trained without labels: sample with y=None, or fit with labels")
-    labels = np.full(n, y) if np.ndim(y) == 0 else np.asarray(y)
+    labels = np.full(n, y) if y.ndim == 0 else y
     if n is not None and labels.shape != (n,): raise ValueError(f"y must be one label or {n} of them, found the shape {labels.shape}")
     if labels.ndim != 1 or not len(labels): raise ValueError(f"y must be one label or a 1-d array of labels, found the shape {labels.shape}")
-    unknown = [v for v in np.unique(labels).tolist() if v not in self.classes_.tolist()]
+    unknown = [v for v in labels.tolist() if v not in self.classes_.tolist()]
     if unknown: raise ValueError(f"y has the unknown label {unknown[0]!r}: the model was trained on {', '.join(map(repr, self.classes_.tolist()))}")
     return np.searchsorted(self.classes_, labels)
 
@@ -446,7 +448,7 @@ def save(
     labels = getattr(self, "classes_", None)
     config = dict(format=FORMAT, library=ncvq_nb.__version__, settings=self._settings(), seed=self.seed_, data=self.data_,
                   scaler=dict(mean=self.scaler_.mean_.tolist(), std=self.scaler_.std_.tolist()), classes=None if labels is None else labels.tolist(), class_prior=None if labels is None else self.class_prior_.tolist(),
-                  modules={k: m.config for k, m in parts.items()}, history=self.history_, sha256={k: hashlib.sha256(b).hexdigest() for k, b in blobs.items()})
+                  modules={k: {n: v.item() if isinstance(v, np.generic) else v for n, v in m.config.items()} for k, m in parts.items()}, history=self.history_, sha256={k: hashlib.sha256(b).hexdigest() for k, b in blobs.items()})
     config["sha256"]["config.json"] = _config_hash(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in _leftovers(path):
@@ -513,55 +515,95 @@ def load(
     device: str = "auto",  # where the model shall live
 ) -> NCVQ:
     "A model from its folder, or an error that says what is wrong with it."
-    path = Path(path)
+    path, device_ = Path(path), _device(device)
     if not path.exists() and (complete := [p for p in _leftovers(path) if _is_ours(p)]):
         warnings.warn(f"{path} is not there: a process was killed while it replaced the model; {complete[0]} is read instead. Move it to its place, or save again", stacklevel=3)
         path = complete[0]
     config = _read_config(path)
     try:
-        blobs = {}
-        for name, digest in config["sha256"].items():
-            if name == "config.json": continue
-            if name not in ("tokenizer.safetensors", "prior.safetensors"): raise ValueError(f"config.json names an unknown file {name!r}")
-            blobs[name] = (path / name).read_bytes()
-            if hashlib.sha256(blobs[name]).hexdigest() != digest: raise ValueError(f"{name} is not the file that was saved (its hash differs)")
+        _check_config(config)
         model = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()}, device=device)
         model.seed_, model.data_ = config["seed"], config["data"]
         model.scaler_ = Standardiser()
         model.scaler_.mean_, model.scaler_.std_ = (np.array(config["scaler"][k]) for k in ("mean", "std"))
-        model.n_features_in_, model._n_features_out = config["data"]["length"], 2 * config["settings"]["dim"]
+        model.n_features_in_, model._n_features_out = config["data"]["length"], 2 * config["modules"]["tokenizer"]["dim"]
         model.history_ = {k: History(v) for k, v in config["history"].items()}
         for name, make in (("tokenizer", Tokenizer), ("prior", MaskGIT)):
             if name not in config["modules"]: continue
-            module = _rebuild(make, config["modules"][name], from_bytes(blobs[f"{name}.safetensors"]))
-            setattr(model, f"{name}_", module.to(_device(device), memory_format=torch.channels_last).eval())
+            module = _rebuild(make, config["modules"][name], path / f"{name}.safetensors", config["sha256"][f"{name}.safetensors"])
+            setattr(model, f"{name}_", module.to(device_, memory_format=torch.channels_last).eval())
+        if hasattr(model, "prior_") and model.prior_.config["n_tokens"] != model.tokenizer_.n_tokens: raise ValueError(f"the prior writes {model.prior_.config['n_tokens']} tokens, the tokenizer has {model.tokenizer_.n_tokens}")
         if hasattr(model, "prior_"): model.classes_, model.class_prior_ = (None if config[k] is None else np.array(config[k]) for k in ("classes", "class_prior"))
         return model
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError, SafetensorError) as e:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError, OverflowError, MemoryError, SafetensorError) as e:
         raise ValueError(f"{path} is not a complete model: {type(e).__name__}: {e}. Save or fetch it again") from e
 
 
-def _rebuild(make, config, tensors):
-    "A module with given weights; a configuration that does not belong to them is refused before it takes memory."
-    if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(tensors): raise ValueError(f"the weights are too few for {config}")
-    if config.get("n_fft", 0) > 2**16: raise ValueError(f"n_fft = {config['n_fft']} is more than this library reads, {2**16}")  # its window is not among the weights
-    with torch.device("meta"): wanted = {k: (tuple(v.shape), v.dtype) for k, v in make(**config).state_dict().items()}
-    found = {k: (tuple(v.shape), v.dtype) for k, v in tensors.items()}
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def _rebuild(make, config, file, digest):
+    "A module with the weights of a file; a configuration that does not belong to them is refused before it takes memory."
+    if not file.is_file(): raise ValueError(f"{file.name} is no file")  # a device or a pipe might never end
+    with safe_open(file, "pt") as f: found = {k: (tuple(f.get_slice(k).get_shape()), f.get_slice(k).get_dtype()) for k in f.keys()}  # its head alone
+    if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(found): raise ValueError(f"the weights are too few for {config}")
+    with torch.device("meta"): wanted = {k: (tuple(v.shape), _DTYPES[v.dtype]) for k, v in make(**config).state_dict().items()}
     wrong = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
-    if wrong: raise ValueError(f"the weight {wrong[0]} is {found.get(wrong[0])}, expected is {wanted.get(wrong[0])}")
-    sick = [k for k, v in tensors.items() if not v.isfinite().all()]
-    if sick: raise ValueError(f"the weight {sick[0]} holds values that are no numbers")
+    if wrong: raise ValueError(f"the weight {wrong[0]} has shape and type {found.get(wrong[0])}, expected is {wanted.get(wrong[0])}")
+    blob = file.read_bytes()
+    if hashlib.sha256(blob).hexdigest() != digest: raise ValueError(f"{file.name} is not the file that was saved (its hash differs)")
+    tensors = from_bytes(blob)
+    bad = [k for k, v in tensors.items() if not v.isfinite().all()]
+    if bad: raise ValueError(f"the weight {bad[0]} holds NaN or infinity")
     with seeded(0): module = make(**config)
     module.load_state_dict(tensors)
     return module
 
 
+def _unique_keys(pairs):
+    if len(out := dict(pairs)) < len(pairs): raise ValueError("a key stands in it twice")
+    return out
+
+
 def _read_config(path):
     if not path.is_dir(): raise FileNotFoundError(f"path {path} is no folder: a saved model is a folder with config.json and safetensors files")
-    try: config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError: raise FileNotFoundError(f"path {path} has no config.json: it is no saved model") from None
-    except (ValueError, OSError, RecursionError) as e: raise ValueError(f"{path / 'config.json'} is damaged: {e}") from e
+    file = path / "config.json"
+    if not file.exists(): raise FileNotFoundError(f"path {path} has no config.json: it is no saved model")
+    try:
+        if not file.is_file() or file.stat().st_size > 2**26: raise ValueError("it is no file, or far too large")  # a device or a pipe might never end
+        config = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
+        digest = _config_hash(config) if isinstance(config, dict) and isinstance(config.get("sha256"), dict) else None
+    except (ValueError, OSError, RecursionError) as e: raise ValueError(f"{file} is damaged: {e}") from e
     if not isinstance(config, dict) or type(config.get("format")) is not int or config["format"] < 1: raise ValueError(f"{path / 'config.json'} is not the configuration of a model")
     if config["format"] > FORMAT: raise ValueError(f"{path} has format {config['format']}, this library reads up to {FORMAT}: install a newer ncvq_nb")
-    if not isinstance(config.get("sha256"), dict) or config["sha256"].get("config.json") != _config_hash(config): raise ValueError(f"{path / 'config.json'} is not what was saved: its checksum is wrong")
+    if digest is None or config["sha256"].get("config.json") != digest: raise ValueError(f"{path / 'config.json'} is not what was saved: its checksum is wrong")
     return config
+
+
+def _check_config(config):
+    "The parts of a configuration must fit together; whoever made it, it is checked before anything is built from it."
+    def need(ok, what):
+        if not ok: raise ValueError(f"config.json has {what}")
+    whole = lambda v, low=0: isinstance(v, int) and not isinstance(v, bool) and v >= low
+    real = lambda v: isinstance(v, (int, float)) and _real(v)
+    numbers_ = lambda v, n: isinstance(v, list) and len(v) == n and all(map(real, v))
+    known = {"format", "library", "settings", "seed", "data", "scaler", "classes", "class_prior", "modules", "history", "sha256"}
+    need(set(config) == known, f"other keys than {', '.join(sorted(known))}")
+    need(all(isinstance(config[k], dict) for k in ("settings", "data", "scaler", "modules", "history", "sha256")), "a part of the wrong type")
+    modules, data, classes, share = config["modules"], config["data"], config["classes"], config["class_prior"]
+    need("tokenizer" in modules and set(modules) <= {"tokenizer", "prior"} and all(isinstance(m, dict) for m in modules.values()), "no tokenizer, or an unknown module")
+    need(set(config["sha256"]) == {"config.json", *(f"{k}.safetensors" for k in modules)}, "hashes of other files than those of its modules")
+    _check_parameters({k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items() if k != "augment"})
+    tok, prior = modules["tokenizer"], modules.get("prior")
+    _check_parameters(tok)
+    need(all(whole(tok.get(k), 1) and tok[k] == data.get(k) for k in ("channels", "length")), "a tokenizer for other channels or another length than the data")
+    need(whole(config["seed"]), "no seed")
+    mean, std = (config["scaler"].get(k) for k in ("mean", "std"))
+    need(numbers_(mean, tok["channels"]) and numbers_(std, tok["channels"]) and min(std) > 0, "no mean and standard deviation for every channel")
+    need(set(config["history"]) == set(modules) and all(isinstance(h, dict) and all(isinstance(v, list) and len(v) == len(h.get("step", ())) and all(type(w) in (int, float) for w in v) for v in h.values()) for h in config["history"].values()), "a history that is none")
+    if prior is not None:
+        _check_parameters({f"prior_{k}": prior.get(k) for k in ("dim", "depth", "heads", "dropout")})
+        need(all(whole(prior.get(k), 1) for k in ("n_tokens", "head_dim", "code_dim")) and real(prior.get("ff_mult")) and 0 < prior["ff_mult"] < 1e6, "a prior of impossible sizes")
+        need(prior.get("n_codes") == tok["n_codes"] and prior.get("n_classes") == len(classes or ()), "a prior for other codes or classes")
+    need(classes is None or isinstance(classes, list) and classes and (all(isinstance(c, str) for c in classes) or all(whole(c, -2**63) and c < 2**63 for c in classes)) and sorted(set(classes)) == classes, "classes that are no labels in order")
+    need((share is None) == (classes is None) and (share is None or numbers_(share, len(classes)) and min(share) >= 0 and abs(sum(share) - 1) < 1e-6), "no share for every class")

@@ -142,11 +142,13 @@ def load_checkpoint(
     "The newest checkpoint that can be read."
     for path in sorted(folder.glob("checkpoint-*.safetensors"), reverse=True):
         try:
+            if not path.is_file(): raise ValueError("it is no file")  # a pipe might never end
             with safe_open(path, "pt") as f:
                 tensors, note = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
             if _checksum(tensors, note["ncvq_nb"]) != note["sha256"]: raise ValueError("its checksum is wrong")
             meta = json.loads(note["ncvq_nb"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+            if not {"step": int, "seconds": float, "settings": dict, "history": dict} == {k: type(meta[k]) for k in ("step", "seconds", "settings", "history")} or "best" not in meta: raise ValueError("it does not say what it is")
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as e:
             warnings.warn(f"{path} is damaged and is passed over: {type(e).__name__}: {e}", stacklevel=2)
             continue
         other = {k: (meta["settings"].get(k), v) for k, v in settings.items() if meta["settings"].get(k) != v}
@@ -340,8 +342,10 @@ def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, p
 
     if folder is not None and (found := load_checkpoint(folder, settings)):
         tensors, meta = found
-        objective.load_state_dict({k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")})
-        _load_optimiser(opt, tensors)
+        try:
+            objective.load_state_dict({k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")})
+            _load_optimiser(opt, tensors)
+        except (RuntimeError, ValueError, IndexError, KeyError) as e: raise ValueError(f"{folder} holds a run of another network ({e}): take another folder") from e
         history.update(meta["history"])
         start, spent = meta["step"], meta["seconds"]
         if meta["best"] is not None: best = meta["best"], {k.removeprefix("best."): v.to(device) for k, v in tensors.items() if k.startswith("best.")}

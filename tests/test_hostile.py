@@ -175,18 +175,8 @@ FORGED = {
 HEAVY = {k for k in FORGED if k.startswith(("n_fft of", "config of", "weights of")) or "10**" in k or "/dev/" in k or "pipe" in k}  # in a process with limits alone
 
 
-NOT_YET = {
-    "doubles", "whole numbers", "complex numbers", "halves", "NaN among the codes", "infinity in the prior", "length nan", "decay 1.5", "decay -1", "decay '8'", "decay None", "decay [8]",
-    "decay {}", "decay nan", "prior's dropout nan", "another window", "prior for other tokens", "prior for more codes", "another length", "more channels", "length a word", "scale nought",
-    "scale negative", "scale NaN", "scale infinite", "two scales", "scale true", "mean a word", "mean missing", "mean nested", "mean NaN", "a class too many", "classes in disorder",
-    "a class twice", "classes mixed", "classes nested", "classes null", "classes real", "classes true", "classes of 2**70", "shares beyond 1", "shares NaN", "a share too few", "shares null",
-    "shares words", "seed a word", "seed negative", "seed null", "seed real", "prior alone", "an unknown module", "history a word", "history in disorder", "history of another", "dim a word",
-    "schedule a list", "steps null", "guidance NaN", "choice a word", "unconditional anything", "an unknown key", "a key twice", "a key twice deep inside",
-}
-open_ = lambda why: pytest.mark.xfail(strict=True, reason=why)
 
-
-@pytest.mark.parametrize("name", [pytest.param(k, marks=open_("load believes a configuration whose hashes are right")) if k in NOT_YET else k for k in FORGED if k not in HEAVY])
+@pytest.mark.parametrize("name", [k for k in FORGED if k not in HEAVY])
 def test_a_forged_model_is_refused_by_name(folder, name):
     FORGED[name](folder)
     with pytest.raises((ValueError, FileNotFoundError)) as e: NCVQ.load(folder)
@@ -228,14 +218,13 @@ def test_a_pickle_is_no_checkpoint(tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-@open_("the checksum of a checkpoint leaves out what it says of itself")
 @pytest.mark.parametrize("meta", [[], {}, 3, "x", None, {"settings": 3}, {"settings": {"n": 1}}, {"settings": {"n": 1}, "step": "x", "seconds": 0.0, "history": {}, "best": None}], ids=str)
 def test_a_checkpoint_without_a_story_is_passed_over(tmp_path, meta):
     checkpoint(tmp_path, meta=meta if meta is not None else "null")
     refused(tmp_path)
 
 
-@pytest.mark.parametrize("old, new", [*(pytest.param(*p, marks=open_("the checksum of a checkpoint leaves out what it says of itself")) for p in (('step\\": 3', 'step\\": 2'), ('seconds\\": 0.0', 'seconds\\": 9.0'), ('"shape":[2]', '"shape":[1,2]'))), ('"w"', '"v"')])
+@pytest.mark.parametrize("old, new", [('step\\": 3', 'step\\": 2'), ('seconds\\": 0.0', 'seconds\\": 9.0'), ('"shape":[2]', '"shape":[1,2]'), ('"w"', '"v"')])
 def test_a_changed_head_of_a_checkpoint_is_noticed(tmp_path, old, new):
     path = checkpoint(tmp_path)
     b = path.read_bytes()
@@ -247,12 +236,11 @@ def test_a_changed_head_of_a_checkpoint_is_noticed(tmp_path, old, new):
     refused(tmp_path)
 
 
-@open_("a checkpoint's tensors are loaded without a word of where they come from")
 def test_a_checkpoint_of_other_networks_is_named(tmp_path):
     "Its settings are right, its tensors are not."
     kw = {**TINY, "epochs": 2}
     NCVQ(**kw).fit(X, y, run_dir=tmp_path)
-    path = next((tmp_path / "tokenizer").glob("checkpoint-*"))
+    path = max((tmp_path / "tokenizer").glob("checkpoint-*"))
     with safe_open(path, "pt") as f: meta, t = json.loads(f.metadata()["ncvq_nb"]), {k: f.get_tensor(k) for k in f.keys()}
     good = dict(t)
     for change in (lambda: t.pop("objective.tokenizer.vq.codebook"), lambda: t.update({"objective.tokenizer.vq.codebook": torch.zeros(1, 1)}), lambda: t.update({"optimiser.999.step": torch.zeros(())}), lambda: t.update({"optimiser.x": torch.zeros(())})):
@@ -320,10 +308,7 @@ NAMES = ["../../x", "{elsewhere}/x", "..", ".", "a/b", "a\\b", "a\0b", "a\nb", "
 def absolute(name, tmp_path): return name.replace("{elsewhere}", str(tmp_path / "elsewhere"))
 
 
-NO_FOLDER = [n for n in NAMES if set(n) & set("/\0") or n.strip(".") == "" or len(n) > 255]
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=open_("the grid takes names for paths")) if n in NO_FOLDER else n for n in NAMES], ids=lambda n: repr(n)[:20])
+@pytest.mark.parametrize("name", NAMES, ids=lambda n: repr(n)[:20])
 def test_a_grid_stays_in_its_folder_whatever_a_data_set_is_called(tmp_path, name):
     (home := tmp_path / "a" / "b" / "grid").mkdir(parents=True)
     data = Dataset(absolute(name, tmp_path), X, y, X, y)
@@ -333,7 +318,6 @@ def test_a_grid_stays_in_its_folder_whatever_a_data_set_is_called(tmp_path, name
     assert len(list(home.glob("*/tiny/0/error.txt"))) == 1 and len(results.failed) == 1
 
 
-@open_("the grid takes names for paths")
 @pytest.mark.parametrize("name", ["../up", "{elsewhere}/x", "..", "a/b"])
 def test_a_grid_stays_in_its_folder_whatever_a_setting_is_called(tmp_path, name):
     (home := tmp_path / "a" / "b" / "grid").mkdir(parents=True)
@@ -417,7 +401,6 @@ def test_no_unpickler_is_ever_called(folder, tmp_path, monkeypatch):
     everything(folder, tmp_path)
 
 
-@open_("load believes a configuration whose hashes are right, and reads devices")
 def test_under_watch_no_folder_from_a_stranger_runs_writes_or_swells(saved, tmp_path):
     "In a process of its own, with Python's audit hook, 4 GB of address space, and the peak of its memory measured."
     for i, (name, forge) in enumerate(FORGED.items()):
