@@ -121,7 +121,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         sampling_steps: int = 20,  # T, passes in which a sentence is written; 10 in the thesis
         choice_temperature: float = 2.0,  # noise on the order in which tokens are fixed; 4 in the thesis
         guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
-        unconditional: str = "ancestral",  # a sample without a label: "ancestral" draws its class first, as often as in training; "null" has none, as in the thesis
+        unconditional: str = "ancestral",  # a sample without a label: "ancestral" draws its class first, in the shares of training, as exactly as n allows; "null" has none, as in the thesis
         epochs: float | tuple | None = None,  # passes over the data, one number or (tokenizer, prior); None: 1,000 steps and 1,500 steps
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = 1e-3,  # greatest learning rate of AdamW
@@ -422,7 +422,8 @@ def _classes_of(self: NCVQ, n, y, seed):
         if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1, found {n!r}")
     if y is None:
         if self.classes_ is None or self.unconditional == "null": return np.full(n, self.prior_.no_class)
-        return np.random.default_rng(seed_of(seed, "classes")).choice(len(self.classes_), n, p=self.class_prior_)
+        rng = np.random.default_rng(seed_of(seed, "classes"))
+        return rng.permutation(np.searchsorted(self.class_prior_.cumsum()[:-1], (rng.random() + np.arange(n)) / n, side="right"))  # systematic: shares as exact as n allows
     if self.classes_ is None: raise ValueError("y was given, but the model was trained without labels: sample with y=None, or fit with labels")
     labels = np.full(n, y) if y.ndim == 0 else y
     if n is not None and labels.shape != (n,): raise ValueError(f"y must be one label or {n} of them, found the shape {labels.shape}")

@@ -718,20 +718,29 @@ def _matched_fid(E_test, E_new, n, rng, n_draws=10):
     "FID of `n` new series, mean over draws."
     return float(np.mean([fid(E_test, E_new[rng.permutation(len(E_new))[:n]]) for _ in range(n_draws if n < len(E_new) else 1)]))
 
-def _judge_fid(E_train, E_test, E_new, E_hat, interval, rng):
-    n = len(E_train)
+DRAWN = 1000  # series for FID and IS, at least, in sets of the size of the test set
+
+
+def _mean_over(sets, score, spread, *beside):
+    "The mean of a score over sets of generated series, and the interval of the first set around it."
+    scores = [score(A) for A in sets]
+    value = float(np.mean(scores))
+    return value, *(v + value - scores[0] for v in spread(score, sets[0], *beside))
+
+def _judge_fid(E_train, E_test, sets, E_hat, interval, rng):
+    n, E_new = len(E_train), np.concatenate(sets)
     floor = Beside("floor", fid(E_train, E_test), f"real train, n = {n}, against test")
     tokenizer = () if E_hat is None else (Beside("tokenizer", fid(E_hat, E_test), "its reconstructions of test"),)
-    spread = partial(interval, method="spread")
-    rows = [Row("FID", fid(E_new, E_test), *(max(v, 0.) for v in spread(fid, E_new, E_test)), "lower", (floor, *tokenizer))]
-    if n < len(E_new): rows.append(Row("FID at train size", _matched_fid(E_test, E_new, n, rng), *(math.nan,) * 2, "lower", (floor,)))
+    value, *ends = _mean_over(sets, lambda A, B=E_test: fid(A, B), partial(interval, method="spread"), E_test)
+    rows = [Row("FID", value, *(max(v, 0.) for v in ends), "lower", (floor, *tokenizer))]
+    if n < len(sets[0]): rows.append(Row("FID at train size", _matched_fid(E_test, E_new, n, rng), *(math.nan,) * 2, "lower", (floor,)))
     return rows
 
-def _judge_is(P_test, P_new, interval, seed):
+def _judge_is(P_test, sets, interval, seed):
     score = lambda P: inception_score(P, n_splits=min(10, max(1, len(P) // 2)), random_state=seed)[0]
-    low, high = interval(score, P_new, method="spread")
-    real = np.random.default_rng(seed).permutation(P_test)[:len(P_new)]
-    return [Row("IS", score(P_new), max(low, 1.), min(high, P_new.shape[1]), "higher", (Beside("floor", 1., "all alike"), Beside("ceiling", score(real), f"real test, n = {len(real)}")))]
+    value, low, high = _mean_over(sets, score, partial(interval, method="spread"))
+    real = np.random.default_rng(seed).permutation(P_test)[:len(sets[0])]
+    return [Row("IS", value, max(low, 1.), min(high, P_test.shape[1]), "higher", (Beside("floor", 1., "all alike"), Beside("ceiling", score(real), f"real test, n = {len(real)}")))]
 
 def _judge_diversity(E_train, E_test, E_new, interval, rng):
     scores = _fair_scores(E_test, E_new, 5, len(E_train), rng=rng)
@@ -802,11 +811,13 @@ def _conditional_rows(model, y, known, X_test, y_test, E_train, E_test, fcn, at_
 
 def _sample_rows(model, X, y, X_test, y_test, X_hat, fcn, n, labels, at_least, job, interval, seed):
     "All rows about generated series."
-    with job.part("sampling"): X_new = _generated(model, n, X.shape[1:], labels, seed("sample"))
+    with job.part("sampling"): sets = [_generated(model, n, X.shape[1:], labels, seed(*("sample", i)[:1 + bool(i)])) for i in range(1 if fcn is None else -(-DRAWN // n))]
+    X_new = sets[0]
     if fcn is not None:
-        E_train, E_test, E_new, E_hat = (None if S is None else fcn.features(S) for S in (X, X_test, X_new, X_hat))
-        with job.part("FID") as rows: rows += _judge_fid(E_train, E_test, E_new, E_hat, interval, np.random.default_rng(seed("FID")))
-        with job.part("IS") as rows: rows += _judge_is(fcn._probabilities(E_test), fcn._probabilities(E_new), interval, seed("IS"))
+        E_train, E_test, E_hat, *E_sets = (None if S is None else fcn.features(S) for S in (X, X_test, X_hat, *sets))
+        E_new = E_sets[0]
+        with job.part("FID") as rows: rows += _judge_fid(E_train, E_test, E_sets, E_hat, interval, np.random.default_rng(seed("FID")))
+        with job.part("IS") as rows: rows += _judge_is(fcn._probabilities(E_test), [fcn._probabilities(E) for E in E_sets], interval, seed("IS"))
         with job.part("diversity") as rows: rows += _judge_diversity(E_train, E_test, E_new, interval, np.random.default_rng(seed("diversity")))
         known = getattr(model, "classes_", fcn.classes_)
         if known is None or len(np.intersect1d(known, y)) < 2: job.note("No CAS and no diversity within classes: the model does not know the classes of the data.")

@@ -254,22 +254,26 @@ class NonFiniteError(FloatingPointError):
 
 # %% ../nbs/07_training.ipynb #51a1ef28
 @torch.no_grad()
-def _loss_of_each(objective, batch, seed):
-    "Every series' own loss in evaluation mode."
+def _terms_of_each(objective, batch, seed):
+    "Every series' own loss and its terms in evaluation mode, where no series touches another through a batch norm."
     objective.eval()
     gen = torch.Generator(batch[0].device)
-    losses = [objective(*(t[i:i + 1] for t in batch), generator=gen.manual_seed(seed))["loss"] for i in range(len(batch[0]))]
+    terms = [{k: float(v) for k, v in objective(*(t[i:i + 1] for t in batch), generator=gen.manual_seed(seed)).items()} for i in range(len(batch[0]))]
     objective.train()
-    return torch.stack(losses).float().cpu()
+    return terms
+
+
+def _sick(terms): return [k for k, v in terms.items() if k != "loss" and not math.isfinite(v)] or [k for k, v in terms.items() if not math.isfinite(v)]
 
 
 def _failure(name, objective, batch, rows, step, seed, terms, norm, lr, folder):
     "The error for a step that was not taken. The objective is as it was before that step."
-    wrong = [k for k, v in terms.items() if k != "loss" and not math.isfinite(v)] or [k for k, v in terms.items() if not math.isfinite(v)]
+    of_each = _terms_of_each(objective, batch, seed)
+    losses = torch.tensor([t["loss"] for t in of_each])
+    bad = (~losses.isfinite()).nonzero()[:, 0]
+    wrong = _sick(of_each[bad[0]]) if len(bad) and _sick(terms) else _sick(terms)
     if not wrong: wrong = [k for k, p in objective.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     what = f"{', '.join(wrong)} became {terms[wrong[0]]}" if wrong and wrong[0] in terms else f"the gradient of {', '.join(wrong[:3]) or 'all parameters'} became {'too large' if not wrong else 'no number'}"
-    losses = _loss_of_each(objective, batch, seed)
-    bad = (~losses.isfinite()).nonzero()[:, 0]
     worst = bad if len(bad) else losses.argsort(descending=True)[:3]
     series, shown = rows[worst].tolist(), ", ".join(map(str, rows[worst[:8]].tolist())) + ", …" * (len(worst) > 8)
     who = f"every one of the {len(losses)} series of the batch alone gives no number" if len(bad) == len(losses) else \

@@ -20,6 +20,6 @@ def step(title, *command, threads):
 
 codes = [
     step("notebooks", "nbdev_test", "--n_workers", str(min(CORES, 4)), threads=1),
-    step("pytest", "pytest", *sys.argv[1:], threads=CORES),
+    step("pytest", "pytest", "-n", str(min(CORES, 4)), "--dist", "worksteal", *sys.argv[1:], threads=1),
 ]
 sys.exit(any(codes))

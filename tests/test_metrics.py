@@ -664,7 +664,7 @@ def test_evaluate_reports_every_figure_beside_another(tmp_path):
     assert all(r.low <= r.value <= r.high for r in report if math.isfinite(r.low) and r.metric not in ("IS", "recall", "coverage"))
     assert all(", " not in name for name in names(report))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert [(n, None if y is None else len(y)) for n, y, _ in model.asked] == [(30, None), (60, 60)]
+    assert [(n, None if y is None else len(y)) for n, y, _ in model.asked] == 34 * [(30, None)] + [(60, 60)]  # 34 sets of 30 are 1,000 series
     assert report.notes == [] and report.settings["n_test"] == 30
     assert repr(Report.load(report.save(tmp_path / "r"))) == repr(report)
 
@@ -677,10 +677,12 @@ def test_evaluate_says_what_the_parts_say():
     found = probe(model.features(d.X_train, False), d.y_train, model.features(d.X_test, False), d.y_test)
     assert report["KNN continuous"].value == pytest.approx(found["knn"]) and report["SVM continuous"].value == pytest.approx(found["svm"])
     assert report["codebook perplexity"].value == codebook_use(model.encode(np.concatenate([d.X_train, d.X_test])), 8)["perplexity"]
-    (n, _, s), (total, y, t) = model.asked
+    (n, _, s), (total, y, t) = model.asked[0], model.asked[-1]
+    assert len({s for _, _, s in model.asked}) == len(model.asked)  # other series every time
     X, X_y = model.sample(n, random_state=s), model.sample(total, y, random_state=t)
     E, E_test, E_train = (fcn.features(a).astype(float) for a in (X.astype(np.float32), d.X_test, d.X_train))
-    assert float(report["FID"]) == pytest.approx(fid(E, E_test)) and report["FID"].floor == pytest.approx(fid(E_train, E_test))
+    sets = [fcn.features(model.sample(n, random_state=r).astype(np.float32)).astype(float) for _, y, r in model.asked[:34]]
+    assert float(report["FID"]) == pytest.approx(np.mean([fid(A, E_test) for A in sets])) and report["FID"].floor == pytest.approx(fid(E_train, E_test))
     assert report["FID"].beside[1].value == pytest.approx(fid(fcn.features(model.reconstruct(d.X_test)), E_test))
     assert report["density"].value == pytest.approx(diversity(E_test, E)["density"])
     assert report["CAS"].value == pytest.approx(cas(X_y, y, d.X_test, d.y_test, **settings)) != report["CAS"].ceiling == 1
@@ -736,7 +738,7 @@ def test_evaluate_when_classes_are_missing():
     assert "does not have (2) count as wrong" in " ".join(report.notes) and report["CAS"].ceiling <= 2 / 3 + 1e-9
     knows_two = Model(d); knows_two.classes_ = np.array([0, 1])
     report = evaluate(knows_two, d, **ARGS)
-    assert "does not know class 2" in " ".join(report.notes) and set(knows_two.asked[1][1]) == {0, 1}
+    assert "does not know class 2" in " ".join(report.notes) and set(knows_two.asked[-1][1]) == {0, 1}
 
 
 def test_evaluate_several_channels_and_hardly_any_series():

@@ -1,0 +1,192 @@
+"""What training promises: guards against values that are no numbers, warnings of collapse, equal seeds and equal results, evaluation that changes nothing, flat memory."""
+import hashlib, json, os, random, subprocess, sys, warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import ncvq_nb as nv
+from ncvq_nb import NCVQ
+from ncvq_nb.data import Dataset
+from ncvq_nb.training import NonFiniteError, train
+
+HERE = Path(__file__).parent
+DRIVERS, GOLDEN, ENV = HERE / "drivers", HERE / "golden" / "curves.json", {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+TINY = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=16, prior_depth=1, epochs=10, batch_size=6, random_state=0)
+
+
+def noise(n=12, l=24): return np.random.default_rng(0).normal(size=(n, l)).astype(np.float32), np.arange(n) % 2
+
+
+def weights(m): return {f"{part}.{k}": v for part in ("tokenizer_", "prior_") if hasattr(m, part) for k, v in getattr(m, part).state_dict().items()}
+def fingerprint(m): return hashlib.sha256(b"".join(k.encode() + v.numpy().tobytes() for k, v in weights(m).items())).hexdigest()
+
+
+# numbers that are none
+
+def spoil(which, value=float("nan")):
+    "An augmentation that makes the view of one series, recognised by its first value, useless."
+    return lambda x, generator: torch.where(x[..., :1] == which, value, x)
+
+
+@pytest.mark.parametrize("ssl", ["barlow", "vicreg", "vibcreg"])
+@pytest.mark.parametrize("q", [0.0, 0.25])
+def test_a_series_that_makes_the_loss_nan_is_named(tmp_path, ssl, q):
+    X, y = noise()
+    bad = int(nv.data.holdout(y, q, random_state=0)[0][4]) if q else 4  # a row of X that is trained on
+    z = nv.data.Standardiser().fit(X).transform(X)[bad, 0, 0]
+    with pytest.raises(NonFiniteError) as e: NCVQ(ssl, spoil(z), **{**TINY, "validation_fraction": q}).fit(X, y, run_dir=tmp_path / "run")
+    assert e.value.series == [bad] and f"series {bad} alone gives no number" in str(e.value) and "augmented" in str(e.value) and "tokenizer" in str(e.value)
+    kept = load_file(e.value.path)
+    assert e.value.path == tmp_path / "run" / "tokenizer" / "failure.safetensors" and str(e.value.path) in str(e.value)
+    assert all(v.isfinite().all() for k, v in kept.items() if k.startswith("objective.")), "the state before the step is no longer there"
+    assert kept["rows"][~kept["loss_of_each"].isfinite()].tolist() == [bad]
+    with safe_open(e.value.path, "pt") as f: meta = json.loads(f.metadata()["ncvq_nb"])
+    assert meta["step"] == e.value.step and "augmented" in meta["wrong"]
+    assert torch.equal(kept["batch.0"][kept["rows"].tolist().index(bad), 0, 0], torch.tensor(z))
+
+
+def test_training_that_runs_away_is_stopped():
+    X, y = noise()
+    with pytest.raises(NonFiniteError, match="(?s)step.*before the optimiser moved.*Lower lr") as e: NCVQ(**{**TINY, "lr": 1e12, "epochs": 100}).fit(X, y)
+    assert e.value.path is None and e.value.series
+
+
+class Slope(torch.nn.Module):
+    "A finite loss whose gradient is none: the square root at 0."
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(3))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x, generator=None):
+        if self.training: self.seen += 1
+        return dict(loss=(self.w[0] * x).square().sum().sqrt() + self.w.sum())
+
+
+def test_a_gradient_that_is_no_number_is_refused_and_running_averages_go_back(tmp_path):
+    o = Slope()
+    with pytest.raises(NonFiniteError, match="the gradient of w became no number"): train(o, (torch.zeros(4),), steps=3, batch_size=2)
+    assert torch.equal(o.w, torch.ones(3)) and o.seen == 0
+    x = torch.ones(4)
+    train(o, (x,), steps=3, batch_size=2)
+    assert o.seen == 3
+
+
+def test_where_nothing_can_be_written_the_error_still_comes(tmp_path, monkeypatch):
+    def full(*a): raise OSError(28, "No space left on device")
+    monkeypatch.setattr(nv.training, "write_atomically", full)
+    with pytest.raises(NonFiniteError, match="could not be kept: .*No space left") as e: train(Slope(), (torch.zeros(4),), steps=3, folder=tmp_path / "a")
+    assert e.value.path is None
+
+
+# collapse
+
+def test_a_collapsed_codebook_is_told():
+    with pytest.warns(UserWarning, match=r"tokenizer: perplexity is 1(\.\d+)? at step \d+: the codebook has collapsed.*revive_below"):
+        m = NCVQ(None, **{**TINY, "epochs": 20}).fit(np.zeros((12, 24), np.float32))
+    assert min(m.history_["tokenizer"]["perplexity"]) < 1.5
+
+
+def test_collapsed_projections_are_told():
+    X, y = noise()
+    with pytest.warns(UserWarning, match="spread is .*the projections have collapsed"): NCVQ("vicreg", lambda x, generator: x, **{**TINY, "epochs": 20}).fit(np.zeros((12, 24), np.float32))
+
+
+def test_healthy_training_warns_of_nothing():
+    X, y = noise()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        m = NCVQ(**{**TINY, "epochs": 20}).fit(X, y)
+    assert m.history_["tokenizer"]["perplexity"][-1] > 2 and m.history_["tokenizer"]["spread"][-1] > 0.01
+
+
+# equal seeds
+
+def curves(threads=1):
+    r = subprocess.run([sys.executable, DRIVERS / "curves.py", str(threads)], env={**ENV, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr[-2000:]
+    return json.loads(r.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def one_thread(): return curves()
+
+
+def test_two_processes_give_the_same_numbers(one_thread): assert curves() == one_thread
+
+
+def near(a, b, first, later):
+    "Losses that start alike and stay of a kind: rounding decides a token here and there, and grows."
+    a, b = np.array(a), np.array(b)
+    assert abs(a[0] / b[0] - 1) < first, (a[0], b[0])
+    for part in np.split(np.arange(50), 5): assert abs(a[part].mean() / b[part].mean() - 1) < later, (part[0], a[part].mean(), b[part].mean())
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has one thread")
+@pytest.mark.parametrize("name", ["naive", "barlow", "vicreg", "vibcreg", "prior"])
+def test_the_number_of_threads_changes_rounding_alone(one_thread, name, two_threads=[]):
+    if not two_threads: two_threads.append(curves(2))
+    near(two_threads[0][name], one_thread[name], *TOLERANCE[name == "prior"])
+
+
+TOLERANCE = (1e-5, 0.15), (0.03, 0.15)  # of the first loss, and of means of ten; the prior learns the tokens of a tokenizer that has gone its way
+
+
+@pytest.mark.parametrize("name", ["naive", "barlow", "vicreg", "vibcreg", "prior"])
+def test_golden_curves(one_thread, name):
+    "Fifty steps of every method, as they were when they were last looked at: NCVQ_GOLDEN=write makes them anew."
+    if os.environ.get("NCVQ_GOLDEN") == "write":
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps({k: [round(v, 6) for v in one_thread[k]] for k in ("naive", "barlow", "vicreg", "vibcreg", "prior")}, indent=0))
+    near(one_thread[name], json.loads(GOLDEN.read_text())[name], *TOLERANCE[name == "prior"])
+
+
+def test_everything_twice_in_one_process_and_the_callers_generators_stay():
+    X, y = noise()
+    data, kw = Dataset("noise", X, y, *noise()), dict(n_resamples=5, cas_total=20, fcn=dict(max_steps=3), cache_dir=False, verbose=False, random_state=0)
+    state = lambda: (random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes())
+    before, out = state(), []
+    for _ in range(2):
+        m = NCVQ(**TINY).fit(X, y)
+        out.append((fingerprint(m), m.sample(3, random_state=1).tobytes(), json.dumps(nv.evaluate(m, data, **kw).to_dict())))
+        np.random.rand(3), torch.rand(3), random.random()
+        assert state() != before
+        np.random.set_state(np.random.RandomState(5).get_state()), torch.manual_seed(5), random.seed(5)
+        before = state()
+        nv.evaluate(NCVQ(**TINY).fit(X, y), data, **kw)
+        assert state() == before
+    assert out[0] == out[1]
+
+
+# evaluation
+
+def test_nothing_that_looks_at_a_model_changes_it(tmp_path):
+    X, y = noise()
+    m, data = NCVQ(**TINY).fit(X, y), Dataset("noise", X, y, *noise())
+    m.save(tmp_path / "m")
+    before, modes = fingerprint(m), [p.training for p in m.tokenizer_.modules()]
+    looks = dict(encode=lambda: m.encode(9 * X), decode=lambda: m.decode(m.encode(X)), reconstruct=lambda: m.reconstruct(X), transform=lambda: m.transform(X), continuous=lambda: m.features(X, quantised=False),
+                 sample=lambda: m.sample(3), of_class=lambda: m.sample(3, 1, guidance_scale=2.0), evaluate=lambda: nv.evaluate(m, data, n_resamples=5, cas_total=20, fcn=dict(max_steps=3), cache_dir=False, verbose=False),
+                 present=lambda: nv.present(m, data, tmp_path / "p", n_resamples=5, cas_total=20, fcn=dict(max_steps=3)), probe=lambda: nv.metrics.probe(m.transform(X), y, m.transform(X), y), save=lambda: m.save(tmp_path / "m"), load=lambda: NCVQ.load(tmp_path / "m"))
+    for name, look in looks.items():
+        look()
+        assert fingerprint(m) == before, name
+        assert [p.training for p in m.tokenizer_.modules()] == modes and not any(modes), name
+
+
+# long runs
+
+@pytest.mark.parametrize("times", [int(os.environ.get("NCVQ_SOAK", 60))])
+def test_memory_stays_flat(times):
+    pytest.importorskip("psutil", reason="psutil measures memory")
+    r = subprocess.run([sys.executable, DRIVERS / "soak.py", str(times)], env=ENV, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr[-2000:]
+    mb, files = np.array(json.loads(r.stdout.splitlines()[-1])).T
+    half = len(mb) // 2
+    growth = (mb[half:].mean() - mb[1:half].mean()) / (half * 10)  # MB per fit, the first ones fill caches
+    assert growth < 0.1, f"{growth:.3f} MB a fit: {mb.round(1).tolist()}"
+    assert files[-1] <= files[0] + 2, f"open files: {files.tolist()}"
