@@ -718,7 +718,7 @@ def _matched_fid(E_test, E_new, n, rng, n_draws=10):
     "FID of `n` new series, mean over draws."
     return float(np.mean([fid(E_test, E_new[rng.permutation(len(E_new))[:n]]) for _ in range(n_draws if n < len(E_new) else 1)]))
 
-DRAWN = 1000  # series for FID and IS, at least, in sets of the size of the test set
+DRAWN = 1000  # series for FID and IS, in at most ten sets of the size of the test set
 
 
 def _mean_over(sets, score, spread, *beside):
@@ -811,7 +811,7 @@ def _conditional_rows(model, y, known, X_test, y_test, E_train, E_test, fcn, at_
 
 def _sample_rows(model, X, y, X_test, y_test, X_hat, fcn, n, labels, at_least, job, interval, seed):
     "All rows about generated series."
-    with job.part("sampling"): sets = [_generated(model, n, X.shape[1:], labels, seed(*("sample", i)[:1 + bool(i)])) for i in range(1 if fcn is None else -(-DRAWN // n))]
+    with job.part("sampling"): sets = [_generated(model, n, X.shape[1:], labels, seed(*("sample", i)[:1 + bool(i)])) for i in range(1 if fcn is None else min(10, -(-DRAWN // n)))]
     X_new = sets[0]
     if fcn is not None:
         E_train, E_test, E_hat, *E_sets = (None if S is None else fcn.features(S) for S in (X, X_test, X_hat, *sets))
