@@ -109,7 +109,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         orthogonality: float = 0.0,  # how strongly codes are turned away from each other, 0 to 1
         commitment: float = 1.0,  # weight of the commitment loss
         aug_weight: float = 0.1,  # weight of the augmented view's reconstruction
-        ssl_weight: float | None = None,  # weight of the SSL loss; the thesis' if not given (1 for Barlow Twins, 0.01 otherwise)
+        ssl_weight: float | None = None,  # weight of the SSL loss; if not given, 2 for Barlow Twins and 0.01 otherwise; 1 and 0.01 in the thesis
         projector_dim: int = 256,  # width of the SSL projector; 4096 in the thesis
         prior_dim: int = 128,  # width of the prior; 256 in the thesis
         prior_depth: int = 4,  # its blocks
@@ -150,7 +150,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         **settings,  # anything else that shall differ
     ):
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
-        return cls(ssl, augment, **{**dict(projector_dim=4096, prior_dim=256, sampling_steps=10, choice_temperature=4.0, unconditional="null", epochs=1000, batch_size=(128, 256), weight_decay=1e-3), **settings})
+        return cls(ssl, augment, **{**dict(ssl_weight=1.0 if ssl == "barlow" else None, projector_dim=4096, prior_dim=256, sampling_steps=10, choice_temperature=4.0, unconditional="null", epochs=1000, batch_size=(128, 256), weight_decay=1e-3), **settings})
 
     def fit(
         self,

@@ -141,7 +141,7 @@ class IterNorm(nn.Module):
             return (z @ w).transpose(0, 1).reshape(x.shape) * self.weight + self.bias
 
 # %% ../nbs/05_ssl.ipynb #5c8e4ee4
-SSL_LOSSES = dict(barlow=(barlow_twins_loss, 1.0), vicreg=(vicreg_loss, 0.01), vibcreg=(vibcreg_loss, 0.01))  # the loss and its weight
+SSL_LOSSES = dict(barlow=(barlow_twins_loss, 2.0), vicreg=(vicreg_loss, 0.01), vibcreg=(vibcreg_loss, 0.01))  # the loss and its weight
 
 
 class SSLHead(nn.Module):
@@ -152,7 +152,7 @@ class SSLHead(nn.Module):
         in_dim: int,  # d, size of a vector of the grid
         *,
         dim: int = 4096,  # width of the projector
-        weight: float | None = None,  # weight of the loss; the thesis' if not given
+        weight: float | None = None,  # weight of the loss; that of `SSL_LOSSES` if not given
     ):
         super().__init__()
         if method not in SSL_LOSSES: raise ValueError(f"ssl must be None or one of {', '.join(map(repr, SSL_LOSSES))}, found {method!r}")

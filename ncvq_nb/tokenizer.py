@@ -86,7 +86,7 @@ class TokenizerLoss(nn.Module):
         augment: str | Callable | None = None,  # how the second view is made; None: the second view is the series itself
         commitment: float = 1.0,  # $\beta$
         aug_weight: float = 0.1,  # $\omega$, weight of the augmented autoencoder
-        ssl_weight: float | None = None,  # weight of the self-supervised loss; the thesis' if not given
+        ssl_weight: float | None = None,  # weight of the self-supervised loss; that of `SSL_LOSSES` if not given
         projector_dim: int = 4096,  # width of the projector
     ):
         super().__init__()

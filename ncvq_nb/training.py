@@ -202,11 +202,13 @@ class Stepper:
         objective: nn.Module,  # batch, generator → dict with "loss" and its terms
         opt: torch.optim.Optimizer,  # fused, of the objective's parameters
         precision: str = "float32",  # or "bfloat16": autocast of the heavy layers
+        *,
+        defer: bool | None = None,  # let the optimiser itself stand still, and say so only when asked by `refused`? None: on a GPU
     ):
         self.objective, self.opt, self.precision = objective, opt, precision
         self.params, self.buffers = [p for g in opt.param_groups for p in g["params"]], list(objective.buffers())
         self.safe, self.device = [b.clone() for b in self.buffers], self.params[0].device
-        self.on_host = self.device.type == "cpu"
+        self.on_host = self.device.type != "cuda" if defer is None else not defer
         if not self.on_host: opt.found_inf, self.stuck = torch.zeros((), device=self.device), torch.full((), -1, device=self.device)  # the fused optimiser reads found_inf
 
     def gradients(self, batch: list, generator: torch.Generator) -> tuple[dict, torch.Tensor]:  # terms of the loss, and the norm of its gradient
@@ -220,7 +222,7 @@ class Stepper:
         i: int,  # its number
         batch: list,  # what the objective is called with
         generator: torch.Generator,  # seeded for this step
-    ) -> tuple[dict, torch.Tensor] | None:  # terms and norm; None where the step was refused, which a GPU does not say until asked by `refused`
+    ) -> tuple[dict, torch.Tensor] | None:  # terms and norm; None where the step was refused and it was not deferred to say so
         terms, norm = self.gradients(batch, generator)
         sick = ~torch.isfinite(terms["loss"] + norm)
         if self.on_host:

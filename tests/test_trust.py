@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import ncvq_nb as nv
 from ncvq_nb import NCVQ
 from ncvq_nb.data import Dataset
-from ncvq_nb.training import NonFiniteError, train
+from ncvq_nb.training import NonFiniteError, Stepper, train
 
 HERE = Path(__file__).parent
 DRIVERS, GOLDEN, ENV = HERE / "drivers", HERE / "golden" / "curves.json", {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
@@ -74,6 +74,22 @@ def test_a_gradient_that_is_no_number_is_refused_and_running_averages_go_back(tm
     x = torch.ones(4)
     train(o, (x,), steps=3, batch_size=2)
     assert o.seen == 3
+
+
+def test_the_optimiser_stands_still_on_its_own_until_somebody_asks():
+    "What happens on a GPU, where no step waits for the host; the fused optimiser of the CPU heeds the same flag."
+    o = Slope()
+    opt = torch.optim.AdamW(o.parameters(), lr=0.1, fused=True)
+    stepper, gen = Stepper(o, opt, defer=True), torch.Generator()
+    good, bad = [torch.ones(2)], [torch.zeros(2)]
+    stepper.step(0, good, gen)
+    assert stepper.refused() is None
+    moved, steps = o.w.clone(), opt.state[o.w]["step"].clone()
+    assert not torch.equal(moved, torch.ones(3))
+    for i, batch in enumerate((bad, good, bad), start=1): stepper.step(i, batch, gen)
+    assert torch.equal(o.w, moved) and opt.state[o.w]["step"] == steps and stepper.refused() == 1
+    stepper.restore()
+    assert o.seen == 1
 
 
 def test_where_nothing_can_be_written_the_error_still_comes(tmp_path, monkeypatch):
