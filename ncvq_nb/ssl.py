@@ -167,5 +167,5 @@ class SSLHead(nn.Module):
         z2: torch.Tensor,  # (b, d, f, t) continuous grid of the augmented view
     ) -> torch.Tensor:  # () weighted loss
         p1, p2 = self.projector(pool(z1)), self.projector(pool(z2))
-        self.spread = p1.detach().float().std(0).mean()  # near 0 where all series are projected to one point
+        self.spread = p1.detach().float().std(0, correction=0).mean()  # near 0 where all series are projected to one point
         with torch.autocast(p1.device.type, enabled=False): return self.weight * self.loss(p1.float(), p2.float())

@@ -94,7 +94,7 @@ def damage(path, rng):
 
 def test_damaged_checkpoints_are_passed_over(tmp_path):
     gen = torch.Generator().manual_seed(0)
-    for step in (1, 2): save_checkpoint(tmp_path, step, {"a": torch.randn(2, 3, generator=gen), "b": torch.arange(4), "c": torch.tensor(1.0)}, dict(step=step, settings={}, note="x" * 50))
+    for step in (1, 2): save_checkpoint(tmp_path, step, {"a": torch.randn(2, 3, generator=gen), "b": torch.arange(4), "c": torch.tensor(1.0)}, dict(step=step, seconds=0.0, settings={}, history={}, best=None, note="x" * 50))
     newest, rng = tmp_path / "checkpoint-00000002.safetensors", random.Random(0)
     good = newest.read_bytes()
     for _ in range(400):

@@ -6,8 +6,6 @@ and computed nothing saves the seconds that a fresh interpreter needs; the kill 
 import functools, json, os, random, signal, sys, time, warnings
 from pathlib import Path
 
-from safetensors import safe_open
-
 from ncvq_nb import cli, generator
 
 folder, ssl, kills, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -30,8 +28,7 @@ def start(out):
 
 def steps(out):
     "Steps done in each stage, as the newest checkpoints say."
-    newest = {s: max(((out / s).glob("checkpoint-*.safetensors")), default=None) for s in ("tokenizer", "prior")}
-    return [0 if p is None else json.loads(safe_open(p, "pt").metadata()["ncvq_nb"])["step"] for p in newest.values()]
+    return [max([0, *(int(p.stem.split("-")[1]) for p in (out / s).glob("checkpoint-*.safetensors"))]) for s in ("tokenizer", "prior")]
 
 
 began = time.perf_counter()
@@ -41,7 +38,10 @@ rng, at, finished = random.Random(seed), [], 0
 while len(at) < kills:
     out = folder / f"cut{finished}"
     pid = start(out)
-    time.sleep(rng.uniform(0.1, 0.6) * duration)
+    if len(at) % 2: time.sleep(rng.uniform(0.1, 0.9) * duration)  # any moment, writing the model included
+    else:  # a moment of training: soon after a step drawn at random
+        stage, step = rng.randrange(2), rng.randrange(45)
+        while steps(out)[stage] < step and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT): time.sleep(0.002)
     done, status = os.waitpid(pid, os.WNOHANG)
     if done:
         assert status == 0, "a process failed on its own"
