@@ -43,6 +43,7 @@ def _from(low, high=np.inf): return f"a number from {low}" + (f" to {high}" if n
 def _below_one(): return "a number from 0 and less than 1", lambda v: _real(v) and 0 <= v < 1
 def _positive(): return "a number greater than 0", lambda v: _real(v) and v > 0
 def _or_none(rule): return f"None or {rule[0]}", lambda v: v is None or rule[1](v)
+def _truth(): return "True or False", lambda v: isinstance(v, (bool, np.bool_))
 def _one_of(*names): return "one of " + ", ".join(map(repr, names)), lambda v: any(v is n or isinstance(v, str) and v == n for n in names)
 def _pair(rule): return f"{rule[0]}, or a pair of that (tokenizer, prior)", lambda v: all(map(rule[1], v)) and len(v) == 2 if isinstance(v, (tuple, list)) else rule[1](v)
 
@@ -52,9 +53,9 @@ _PARAMETERS = dict(
     ssl=_one_of(None, *SSL_LOSSES), augment=(f"None, a callable (x, generator) -> x on a batch, or one of {', '.join(map(repr, AUGMENTATIONS))}", lambda v: v is None or callable(v) or isinstance(v, str) and v in AUGMENTATIONS),
     n_fft=("an even whole number from 4 to 65536", lambda v: isinstance(v, numbers.Integral) and 4 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
     decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
-    prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=("True or False", lambda v: isinstance(v, (bool, np.bool_))), mask_schedule=_one_of(*SCHEDULES),
+    prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=_truth(), mask_schedule=_one_of(*SCHEDULES),
     p_unconditional=_from(0, 1), **_SAMPLING, unconditional=_one_of("ancestral", "null"), epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
-    validation_fraction=_below_one(), precision=_one_of("float32", "bfloat16"))
+    validation_fraction=_below_one(), precision=_one_of("float32", "bfloat16"), compile=_truth())
 
 
 def _check_parameters(values, rules=_PARAMETERS):
@@ -81,6 +82,12 @@ def _device(device):
     try: torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as e: raise ValueError(f"device {device!r} is not to be had here: {e}") from e
     return found
+
+
+def can_compile(
+    device: torch.device,  # where the model lives
+) -> bool:  # is there what `torch.compile` needs?
+    return device.type != "cpu" or any(shutil.which(c) for c in (os.environ.get("CXX", "g++"), "clang++"))
 
 
 def _json_hash(content): return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -128,6 +135,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weight_decay: float | tuple = 1e-5,  # of AdamW
         validation_fraction: float = 0.0,  # share of the series held out to watch the loss; the prior then ends at its best moment
         precision: str = "float32",  # or "bfloat16" for the heavy layers
+        compile: bool = False,  # let `torch.compile` translate the prior? Training steps and samples of the thesis' size then take two thirds of the time, after half a minute; needs a C++ compiler
         device: str = "auto",  # "auto" takes a GPU where there is one
         random_state: int | np.random.Generator | None = None,  # everything random follows from it
         verbose: bool = False,  # progress bars?
@@ -140,7 +148,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.finetune_codebook, self.mask_schedule, self.p_unconditional = finetune_codebook, mask_schedule, p_unconditional
         self.sampling_steps, self.choice_temperature, self.guidance_scale, self.unconditional = sampling_steps, choice_temperature, guidance_scale, unconditional
         self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
-        self.validation_fraction, self.precision, self.device, self.random_state, self.verbose = validation_fraction, precision, device, random_state, verbose
+        self.validation_fraction, self.precision, self.compile, self.device, self.random_state, self.verbose = validation_fraction, precision, compile, device, random_state, verbose
 
     @classmethod
     def thesis(
@@ -220,6 +228,7 @@ def fit_prior(
         prior = MaskGIT(self.tokenizer_.n_tokens, n_codes, 0 if self.classes_ is None else len(self.classes_), code_dim=code_dim,
                         dim=self.prior_dim, depth=self.prior_depth, heads=self.prior_heads, dropout=self.prior_dropout).to(s.device)
     if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
+    if self.compile: prior.compile(mode="reduce-overhead" if s.is_cuda else None)
     objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
     history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None,
                     rows=rows, **self._training(1, len(s), folder, "prior"))
@@ -236,6 +245,7 @@ def _check_training(self: NCVQ, X, y):
     _check_parameters(self.get_params(deep=False))
     if self.ssl == "vibcreg" and self.projector_dim > 64 and self.projector_dim % 64: raise ValueError(f"projector_dim must be a multiple of 64, or at most 64, for ssl='vibcreg', found {self.projector_dim}")
     if self.ssl is not None and _stage(self.batch_size, 0) < 2: raise ValueError("batch_size must be at least 2 where ssl compares series with one another, found 1")
+    if self.compile and not can_compile(_device(self.device)): raise ValueError("compile=True needs a C++ compiler, such as g++, and there is none on the PATH or in the variable CXX: install one, or take compile=False")
     _device(self.device), _seed(self.random_state if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)) else 0)
     X = check_series(X, min_length=self.n_fft)
     if len(X) < 2: raise ValueError("X has 1 series: training compares series and needs at least 2")
@@ -281,7 +291,7 @@ def _settings(self: NCVQ):
         if isinstance(v, (tuple, list)): return [plain(w) for w in v]
         if isinstance(v, np.generic): return v.item()
         return v if v is None or isinstance(v, (bool, int, float, str)) else getattr(v, "__qualname__", type(v).__name__)
-    return {k: plain(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "device")}
+    return {k: plain(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "device", "compile")}
 
 
 @patch
@@ -410,7 +420,8 @@ def sample_tokens(
     gen = torch.Generator(device).manual_seed(seed)
     def write(c):
         empty = torch.full((len(c), self.tokenizer_.n_tokens), self.prior_.mask_token, device=device)
-        return fill(self.prior_, empty, c, gen, steps=steps, choice_temperature=choice, guidance_scale=guide, schedule=self.mask_schedule)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return fill(self.prior_, empty, c, gen, steps=steps, choice_temperature=choice, guidance_scale=guide, schedule=self.mask_schedule)
     return self._batched(write, torch.from_numpy(classes).to(device)).cpu().numpy()
 
 

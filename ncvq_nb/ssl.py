@@ -50,18 +50,23 @@ def barlow_twins_loss(
     "Cross-correlation towards the identity (Zbontar et al. 2021)."
     _check_pair(z1, z2)
     b, d = z1.shape
-    z1, z2 = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (z1, z2))
-    diagonal = (z1 * z2).sum(0) / b
+    z1, z2 = (F.batch_norm(z, None, None, training=True, eps=1e-5) for z in (z1, z2))
+    diagonal = torch.linalg.vecdot(z1, z2, dim=0) / b
     off_diagonal = cross_square_sum(z1, z2) / b**2 - diagonal.square().sum()
     return ((1 - diagonal).square().sum() + lambd * off_diagonal) / d
 
 # %% ../nbs/05_ssl.ipynb #3d405d47
+def _variance(z, correction=1):
+    z = z - z.mean(0)
+    return torch.linalg.vecdot(z, z, dim=0) / (len(z) - correction)
+
+
 def variance_loss(
     z: torch.Tensor,  # (b, d)
     eps: float = 1e-4,  # keeps the square root's slope finite
 ) -> torch.Tensor:  # ()
     "How far the features' standard deviations fall short of 1 (Bardes et al. 2022, eq. 1)."
-    return F.relu(1 - (z.var(0) + eps).sqrt()).mean()
+    return F.relu(1 - (_variance(z) + eps).sqrt()).mean()
 
 
 def vicreg_loss(
@@ -76,7 +81,7 @@ def vicreg_loss(
     _check_pair(z1, z2)
     def covariance(z):
         z = z - z.mean(0)
-        return (cross_square_sum(z, z) - z.square().sum(0).square().sum()) / (len(z) - 1)**2 / z.shape[1]
+        return (cross_square_sum(z, z) - torch.linalg.vecdot(z, z, dim=0).square().sum()) / (len(z) - 1)**2 / z.shape[1]
     return sim * F.mse_loss(z1, z2) + var * (variance_loss(z1) + variance_loss(z2)) + cov * (covariance(z1) + covariance(z2))
 
 # %% ../nbs/05_ssl.ipynb #ca156591
@@ -91,8 +96,8 @@ def vibcreg_loss(
     "VICReg with a normalised covariance (Lee & Aune 2021)."
     _check_pair(z1, z2)
     def correlation(z):
-        z = F.normalize(z - z.mean(0), dim=0, eps=1e-4)
-        return (cross_square_sum(z, z) - z.square().sum(0).square().sum()) / z.shape[1]**2
+        z = F.batch_norm(z, None, None, training=True, eps=1e-10 / len(z)) / len(z)**0.5
+        return (cross_square_sum(z, z) - torch.linalg.vecdot(z, z, dim=0).square().sum()) / z.shape[1]**2
     return sim * F.mse_loss(z1, z2) + var * (variance_loss(z1) + variance_loss(z2)) + cov * (correlation(z1) + correlation(z2))
 
 # %% ../nbs/05_ssl.ipynb #cf931d3b
@@ -122,9 +127,10 @@ class IterNorm(nn.Module):
         trace = cov.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
         alpha = max(0.0, 1 - b / (2 * g))
         cov = ((1 - alpha) * cov + alpha * trace / g * eye) / trace
-        p, y = eye.expand_as(cov), cov
-        for _ in range(self.n_iter):
-            t = 1.5 * eye - 0.5 * p @ y
+        p = t = 1.5 * eye - 0.5 * cov  # the first step, from the identity
+        y = cov @ t
+        for _ in range(self.n_iter - 1):
+            t = torch.baddbmm(1.5 * eye, p, y, alpha=-0.5)
             p, y = t @ p, y @ t
         return p / trace.sqrt()
 
@@ -166,6 +172,10 @@ class SSLHead(nn.Module):
         z1: torch.Tensor,  # (b, d, f, t) quantised grid of the original
         z2: torch.Tensor,  # (b, d, f, t) continuous grid of the augmented view
     ) -> torch.Tensor:  # () weighted loss
-        p1, p2 = self.projector(pool(z1)), self.projector(pool(z2))
-        self.spread = p1.detach().float().std(0, correction=0).mean()  # near 0 where all series are projected to one point
-        with torch.autocast(p1.device.type, enabled=False): return self.weight * self.loss(p1.float(), p2.float())
+        h = torch.cat([pool(z1), pool(z2)])
+        for m in self.projector:  # both views at once, but each with its own statistics
+            h = torch.cat([m(view) for view in h.chunk(2)]) if isinstance(m, (nn.BatchNorm1d, IterNorm)) else m(h)
+        with torch.autocast(h.device.type, enabled=False):
+            p1, p2 = h.float().chunk(2)
+            self.spread = _variance(p1.detach(), 0).sqrt().mean()  # near 0 where all series are projected to one point
+            return self.weight * self.loss(p1, p2)

@@ -8,10 +8,13 @@ __all__ = ['seed_of', 'seeded', 'Order', 'cosine_lr', 'History', 'save_checkpoin
 
 # %% ../nbs/07_training.ipynb #6cbe4af7
 import csv
+import ctypes
 import hashlib
 import io
 import json
 import math
+import os
+import sys
 import time
 import warnings
 from contextlib import contextmanager
@@ -194,6 +197,21 @@ def _decay_groups(module, weight_decay):
     params = [p for p in module.parameters() if p.requires_grad]
     return [dict(params=[p for p in params if p.ndim > 1], weight_decay=weight_decay), dict(params=[p for p in params if p.ndim <= 1], weight_decay=0.0)]
 
+# %% ../nbs/07_training.ipynb #2a73c1b6
+@contextmanager
+def kept_memory():
+    "Let freed memory stay with the process while a loop runs."
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt") or any(k.startswith(("MALLOC_", "GLIBC_TUNABLES")) for k in os.environ):
+        yield
+        return
+    trim, mmap = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    libc.mallopt(mmap, 2**31 - 1), libc.mallopt(trim, 2**31 - 1)
+    try: yield
+    finally:
+        libc.mallopt(mmap, 2**25), libc.mallopt(trim, 2**26)  # where glibc's own adaptation ends
+        libc.malloc_trim(0)
+
 # %% ../nbs/07_training.ipynb #e9d677f7
 class Stepper:
     "Optimiser steps that are taken only where loss and gradient are finite."
@@ -332,7 +350,7 @@ def train(
     "Train `objective` in place."
     if steps < 1: raise ValueError(f"steps must be at least 1, found {steps}")
     if precision not in ("float32", "bfloat16"): raise ValueError(f"precision must be 'float32' or 'bfloat16', found {precision!r}")
-    with alone_in(folder), seeded(seed, data[0].device):
+    with alone_in(folder), seeded(seed, data[0].device), kept_memory():
         return _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name)
 
 

@@ -1,5 +1,5 @@
 """The estimator from end to end on tiny sizes: contracts, determinism, bad input, saved models, runs that were cut off."""
-import hashlib, json, os, random, re, shutil, subprocess, sys
+import hashlib, json, os, pickle, random, re, shutil, subprocess, sys
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 import ncvq_nb.generator as generator
 from ncvq_nb import NCVQ
+from ncvq_nb.generator import can_compile
 
 TINY = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=3, random_state=0)
 
@@ -728,3 +729,35 @@ def test_views_that_work_in_place_change_neither_the_users_series_nor_the_origin
     in_place, copying = NCVQ("barlow", lambda x, generator: x.mul_(2), **TINY).fit(X, y), NCVQ("barlow", lambda x, generator: x * 2, **TINY).fit(X, y)
     assert np.array_equal(X, before)
     assert in_place.history_["tokenizer"]["loss"] == copying.history_["tokenizer"]["loss"]
+
+
+# compiled
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_prior_is_the_same_prior(tmp_path, precision):
+    X, y = np.random.default_rng(0).normal(size=(12, 32)), np.arange(12) % 2
+    small = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=(1, 30), batch_size=6, random_state=0, precision=precision)
+    plain, compiled = NCVQ(**small).fit(X, y), NCVQ(**small, compile=True).fit(X, y)
+    assert compiled.prior_._compiled_call_impl is not None and plain.prior_._compiled_call_impl is None
+    assert list(compiled.prior_.state_dict()) == list(plain.prior_.state_dict())
+    np.testing.assert_allclose(compiled.history_["prior"]["loss"], plain.history_["prior"]["loss"], rtol=1e-3 if precision == "float32" else .05)
+    S = compiled.sample_tokens(5, random_state=1)
+    assert S.shape == (5, compiled.tokenizer_.n_tokens) and np.array_equal(S, compiled.sample_tokens(5, random_state=1))
+    compiled.save(tmp_path / "model")
+    assert not NCVQ.load(tmp_path / "model").compile and pickle.loads(pickle.dumps(compiled)).prior_._compiled_call_impl is None
+
+
+def test_compile_without_a_compiler_is_said_before_training(monkeypatch):
+    monkeypatch.setattr(generator.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="compile=True needs a C.. compiler"): NCVQ(compile=True).fit(np.random.default_rng(0).normal(size=(6, 32)))
+    with pytest.raises(ValueError, match="compile must be True or False, found 'yes'"): NCVQ(compile="yes").fit(np.random.default_rng(0).normal(size=(6, 32)))
+
+
+def test_bfloat16_is_used_for_samples_too():
+    X = np.random.default_rng(0).normal(size=(6, 32))
+    model, seen = NCVQ(None, None, dim=8, n_res_blocks=1, n_codes=8, prior_dim=16, prior_depth=1, epochs=1, random_state=0).fit(X), []
+    model.prior_.blocks[0].qkv.register_forward_hook(lambda m, args, out: seen.append(out.dtype))
+    for precision in ("float32", "bfloat16"): model.set_params(precision=precision).sample(2, random_state=0)
+    assert set(seen[:20]) == {torch.float32} and set(seen[20:]) == {torch.bfloat16}

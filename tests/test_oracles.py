@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ncvq_nb import augment as aug
 from ncvq_nb import maskgit, training
-from ncvq_nb.autoencoder import Decoder, Encoder, halvings
+from ncvq_nb.autoencoder import Decoder, Encoder, Pointwise, halvings
 from ncvq_nb.maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill, random_mask
 from ncvq_nb.ssl import IterNorm, SSLHead, barlow_twins_loss, cross_square_sum, pool, vibcreg_loss, vicreg_loss
 from ncvq_nb.stft import STFT
@@ -245,10 +245,21 @@ def test_token_grids_of_the_thesis(l, tokens, encoder):
     if encoder: assert sum(p.numel() for p in tok.encoder.parameters()) == encoder
 
 
-def test_padding_continues_the_edge():
-    from ncvq_nb.autoencoder import PadEdge
-    h = randn(2, 3, 5, 7)
-    assert torch.equal(PadEdge()(h), F.pad(h, (1, 1, 1, 1), mode="replicate"))
+def test_the_encoder_continues_the_edge():
+    with training.seeded(0): enc = Encoder(2, [20, 10, 5], dim=3)
+    h = randn(2, 2, 5, 20)
+    by_hand = torch.cat([h[..., :1], h, h[..., -1:]], -1)
+    by_hand = torch.cat([by_hand[..., :1, :], by_hand, by_hand[..., -1:, :]], -2)
+    assert torch.equal(enc[0](h), by_hand)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pointwise_is_a_convolution(layout):
+    with training.seeded(0): point = Pointwise(6, 4).double().to(memory_format=layout)
+    h, g = randn(3, 6, 5, 8).double().to(memory_format=layout).requires_grad_(), randn(3, 4, 5, 8).double()
+    ours, theirs = (torch.autograd.grad((out := f(h)), [h, point.weight, point.bias], g) + (out,) for f in (point, lambda h: F.conv2d(h, point.weight, point.bias)))
+    for a, b in zip(ours, theirs): assert_allclose(a.detach(), b.detach(), atol=1e-12)
+    assert point(h).is_contiguous(memory_format=layout) or layout is torch.contiguous_format
 
 
 # vector quantiser
@@ -956,6 +967,47 @@ def test_the_prior_sees_both_sides_the_class_and_the_place():
         other[0, j] = (s[0, j] + 1) % 6
         assert (p(other, y) - base).abs().sum(-1)[0].gt(1e-7).all()  # every place hears of every token
     assert not torch.allclose(p(s, torch.tensor([1])), base) and not torch.allclose(p(s.flip(1), y).flip(1), base)
+
+
+@pytest.mark.parametrize("n", [1, 41, 300])
+def test_attention_is_pytorchs(n):
+    q, k, v = randn(3, 2, 3, n, 16).double().requires_grad_()
+    ours, theirs = maskgit.attention(q, k, v), F.scaled_dot_product_attention(q, k, v)
+    assert_allclose(ours.detach(), theirs.detach(), atol=1e-12)
+    g = randn(2, 3, n, 16).double()
+    for a, b in zip(torch.autograd.grad(ours, [q, k, v], g), torch.autograd.grad(theirs, [q, k, v], g)): assert_allclose(a, b, atol=1e-12)
+
+
+def test_dropout_falls_on_attention_weights():
+    q, k = torch.zeros(2, 400, 2, 40, 4)
+    with training.seeded(0): seen = maskgit.attention(q, k, torch.eye(40).expand(400, 2, 40, 40), .25)  # the weights themselves
+    assert set(seen.unique().tolist()) == {0.0, float(torch.tensor(1 / 40) / .75)} and abs(float((seen == 0).float().mean()) - .25) < .01
+
+
+@pytest.mark.parametrize("K", [2, 32, 1024])
+def test_draws_follow_their_probabilities(K):
+    p = randn(K).softmax(-1)
+    p[K // 2] = 0
+    often = torch.bincount(maskgit.draw(p.expand(200_000, K), torch.Generator().manual_seed(0)), minlength=K)
+    kept = p > 0
+    assert often[~kept].sum() == 0
+    assert stats.chisquare(often[kept], (p[kept].double() / p[kept].double().sum() * 200_000)).pvalue > 1e-3
+
+
+def test_draws_reach_both_ends_of_rounding():
+    p = torch.tensor([[0., 0., 1., 0.], [1., 0., 0., 0.], [0., 0., 0., 1.]])
+    assert torch.equal(maskgit.draw(p.expand(5000, 3, 4)).unique(dim=0), torch.tensor([[2, 0, 3]]))
+    assert maskgit.draw(torch.full((2000, 1024), 1e-30)).max() < 1024
+
+
+def test_equal_rows_are_computed_once():
+    with training.seeded(0): prior = maskgit.MaskGIT(6, 5, 3, code_dim=4, dim=8, depth=1).eval()
+    s, y = torch.randint(6, (9, 6), generator=torch.Generator().manual_seed(0)).repeat(3, 1), torch.tensor([0, 1, 3]).repeat_interleave(9)
+    seen = []
+    prior.token.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
+    with torch.no_grad(): assert_allclose(maskgit._once(prior, s, y), prior(s, y), atol=1e-6)
+    maskgit.fill(prior, torch.full((50, 6), 5), torch.arange(50) % 2, steps=3)
+    assert seen == [27, 27, 2, 50, 50]
 
 
 def test_attention_is_softmax_of_scaled_products():

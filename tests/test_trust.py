@@ -1,5 +1,5 @@
 """What training promises: guards against values that are no numbers, warnings of collapse, equal seeds and equal results, evaluation that changes nothing, flat memory."""
-import hashlib, json, os, random, subprocess, sys, warnings
+import ctypes, hashlib, json, os, random, subprocess, sys, warnings
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +178,31 @@ def test_everything_twice_in_one_process_and_the_callers_generators_stay():
         nv.evaluate(NCVQ(**TINY).fit(X, y), data, **kw)
         assert state() == before
     assert out[0] == out[1]
+
+
+# memory
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_freed_memory_stays_while_a_loop_runs_and_goes_afterwards():
+    program = """
+import resource, sys, psutil, torch
+from contextlib import nullcontext
+from ncvq_nb.training import kept_memory
+faults, resident = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt, lambda: psutil.Process().memory_info().rss / 2**20
+def loop(n):
+    for _ in range(n): torch.empty(2**24).fill_(1)  # 64 MB
+with kept_memory() if sys.argv[1] == "kept" else nullcontext():
+    loop(5)
+    before = faults()
+    loop(5)
+    print(faults() - before, resident(), end=" ")
+print(resident())
+"""
+    env = {k: v for k, v in ENV.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    run = lambda how, **more: [float(v) for v in subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True, env={**env, **more}).stdout.split()]
+    (kept, inside, after), (given, *_), (left, *_) = run("kept"), run("given back"), run("kept", MALLOC_ARENA_MAX="1")
+    pages = 2**26 / os.sysconf("SC_PAGE_SIZE")  # of one block
+    assert kept < 2 * pages and min(given, left) > 4 * pages and inside - after > 60
 
 
 # evaluation
