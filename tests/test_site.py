@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -84,15 +85,24 @@ def test_front_page_says_what_the_index_runs():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    "The site of a copy of the project, with one tutorial more."
+    "The site of a copy of the project, with one tutorial more; built once, also when several processes share the tests."
     for name in ("sphinx", "myst_nb", "furo", "latex2mathml", "sphinx_copybutton"): pytest.importorskip(name, reason="the site needs the extra `docs`: pip install -e '.[docs]'")
-    tmp = tmp_path_factory.mktemp("site")
+    base = tmp_path_factory.getbasetemp()
+    tmp = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    with FileLock(f"{tmp}.lock"):
+        if not (tmp / "built").exists(): build(tmp)
+    return tmp / "html"
+
+
+def build(tmp):
+    shutil.rmtree(tmp, ignore_errors=True)
+    tmp.mkdir()
     for name in ("docs", "nbs", "ncvq_nb"): shutil.copytree(ROOT / name, tmp / name, ignore=shutil.ignore_patterns("_build", "notebooks", "__pycache__", ".ipynb_checkpoints"))
     for name in ("settings.ini", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"): shutil.copy(ROOT / name, tmp)
     (tmp / "nbs" / "28_probe.ipynb").write_text(json.dumps(PROBE))
     r = subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "html"], cwd=tmp, env={**os.environ, "PYTHONPATH": str(tmp)}, capture_output=True, text=True)
     assert r.returncode == 0, r.stderr[-3000:]
-    return tmp / "html"
+    (tmp / "built").touch()
 
 
 @pytest.mark.slow
