@@ -19,7 +19,8 @@ MARK = re.compile(r"^\s*#\s*\|\s*([\w-]+):?\s*(.*?)\s*$")
 LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s#]+)([^)\s]*\))")  # the relative ones
 INLINE_PNG = re.compile(r'src="data:image/png;base64,([^"]+)"')
 STYLE = re.compile(r"<style.*?</style>\s*", re.S)
-ELSEWHERE = {"../ncvq_nb/datasets/README.md": "../data-card.md"}  # on the site
+GROUPS = {"Chapters": (0, 19), "Tutorials": (20, 28), "Results and promises": (29, 99)}  # the first two digits of a notebook's name say where it stands
+TEXTS = {"CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "ncvq_nb/datasets/README.md": "data-card.md"}  # read as they are
 NOTE = "<!-- Written by docs/prep.py from nbs/index.ipynb: edit that notebook, then run `python docs/prep.py`. -->"
 
 
@@ -101,43 +102,100 @@ def public(package):
     return found
 
 
-def page(nb, name, links, exists):
-    "`nb` as the site shows it: `name`s in backticks lead to the reference, links out of the site become plain text."
-    cells = []
+def places():
+    "Where the site has what lies in the repository: {path: page in docs/notebooks/}."
+    return {"README.md": "index.ipynb", **TEXTS, **{f"nbs/{p.name}": p.name for p in (ROOT / "nbs").glob("*.ipynb")}}
+
+
+def relinked(text, folder):
+    "Relative links of a text from `folder` lead to the same thing on the site; links out of the site become plain text."
+    where = places()
+    def link(m):
+        target = where.get(posixpath.normpath(posixpath.join(folder, m[2])))
+        return f"[{m[1]}]({target}{m[3].lower()})" if target else m[1]  # JupyterLab's anchors keep capitals, the site's have none
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#|/)([^)\s#]+)([^)\s]*)\)", link, text)
+
+
+def plain(text, limit=300):
+    "The last paragraph of a Markdown cell without its markup: what a figure below it shows, for those who cannot see it."
+    parts = [p for p in re.split(r"\n\s*\n|\n(?=#)", re.sub(r"```.*?```|\$\$.*?\$\$", "", text, flags=re.S)) if p.strip() and not p.lstrip().startswith(("#", "|", ">"))]
+    words = re.sub(r"\[([^\]]+)\]\([^)]*\)|[`*$\\{}]", lambda m: m[1] or "", parts[-1] if parts else "")
+    return re.sub(r"(.{%d}\S*).*" % limit, r"\1 …", " ".join(words.split()))
+
+
+def page(nb, links, reference=""):
+    "`nb` as the site shows it: names in backticks lead to the reference, links stay on the site, figures have words beside them."
+    cells, section, said = [], "", ""
     for cell, marks in shown(nb):
         if cell.cell_type == "markdown":
-            text = LINK.sub(lambda m: m[1] + ELSEWHERE.get(m[2], m[2]) + m[3], cell.source)
-            text = re.sub(r"\[([^\]]+)\]\((?![a-z]+:|#)([^)\s#]+)[^)\s]*\)", lambda m: m[0] if exists(m[2]) else m[1], text)
+            section, said = ([section] + re.findall(r"^#+ (.+)$", cell.source, re.M))[-1], plain(cell.source) or said
+            text = relinked(cell.source, "nbs")
             # not in code blocks, not in links: only a name alone in backticks
             cells.append(new_markdown_cell(re.sub(r"(?<![`\[])`(\w+)`(?!`)", lambda m: f"{{py:obj}}`{m[1]} <{links[m[1]]}>`" if m[1] in links else m[0], text)))
             continue
         only_imports = all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(re.sub(r"^\s*[%!].*", "", cell.source, flags=re.M)).body)
         tags = {"remove-input": marks.get("echo") == "false", "remove-output": marks.get("output") == "false", "hide-input": only_imports or "exporti" in marks}
         cell.metadata["tags"] = [t for t, on in tags.items() if on]
+        cell.metadata["mystnb"] = {"image": {"alt": marks.get("fig-alt") or f"Figure in “{section}”. {said}".strip()}}
         cells.append(cell)
+    if reference: cells.append(new_markdown_cell(reference))
     for i, cell in enumerate(cells): cell["id"] = f"c{i:04d}"
     nb.cells = cells
     nb.metadata["language_info"] = {"name": "python", "file_extension": ".py"}  # nbdev_clean drops it, highlighting needs it
     return nb
 
 
-def reference(package, modules):
-    "The page that documents every public name, module by module."
-    blocks = [f"## {m}\n\n```{{eval-rst}}\n.. automodule:: {package}.{m}\n   :members: {', '.join(names)}\n```" for m, names in modules.items() if names]
-    return "# Reference\n\nEvery public name, room by room. The pages of the rooms say why.\n\n" + "\n\n".join(blocks) + "\n"
+def reference(package, module, names):
+    "The end of a chapter: every public name of its module."
+    return f"## Reference\n\n```{{eval-rst}}\n.. automodule:: {package}.{module}\n   :members: {', '.join(names)}\n```"
+
+
+def index_of_names(package, modules):
+    "One table per chapter: every public name, and what it is in one line."
+    blocks = []
+    for module, (stem, title, names) in modules.items():
+        body = {getattr(n, "name", None): n for n in ast.parse((ROOT / package / f"{module}.py").read_text(encoding="utf-8")).body}
+        rows = [(f"{{py:obj}}`{n} <{package}.{module}.{n}>`", (ast.get_docstring(body[n]) or "").split("\n")[0]) for n in names if n in body]
+        if rows: blocks.append(f"## {module}\n\n[{title}]({stem}.ipynb)\n\n| name | what it is |\n|---|---|\n" + "\n".join(f"| {n} | {s.replace('|', chr(92) + '|')} |" for n, s in rows))
+    return "# All names\n\nEvery public name in one line. A name leads to its parameters, at the end of the chapter that builds it.\n\n" + "\n\n".join(blocks) + "\n"
+
+
+def contents(entries, caption):
+    "A list with one sentence per page, and the same pages for the site's navigation."
+    if not entries: return ""
+    lines = [f"- [{title}](notebooks/{name}){' – ' + sentence if sentence else ''}" for name, title, sentence in entries]
+    tree = [f"{title} <notebooks/{name.rsplit('.', 1)[0]}>" for name, title, _ in entries]
+    return "\n".join([*lines, "", "```{toctree}", ":hidden:", f":caption: {caption}", "", *tree, "```", ""])
+
+
+def head(nb):
+    "Title and sentence of a notebook, from its first cell."
+    m = re.match(r"# (.+)\n+> (.+)", nb.cells[0].source)
+    return (m[1].strip(), m[2].strip()) if m else (nb.cells[0].source.splitlines()[0].lstrip("# "), "")
 
 
 def site():
-    "Write docs/notebooks/, which is ignored by git."
-    cfg, docs = settings(), ROOT / "docs"
-    pages, modules = docs / "notebooks", public(cfg["lib_path"])
-    links = {n: f"{cfg['lib_path']}.{m}.{n}" for m, names in modules.items() for n in names}
-    sources = sorted((ROOT / "nbs").glob("*.ipynb"))
-    exists = lambda target: (ROOT / "nbs" / target).is_file() and target.endswith(".ipynb") or (docs / target.removeprefix("../")).is_file() and target.startswith("../")
+    "Write docs/notebooks/, which is ignored by git: a page per notebook, texts from elsewhere, and the lists that index.md includes."
+    package, pages = settings()["lib_path"], ROOT / "docs" / "notebooks"
+    books = {p.stem: nbformat.read(p, 4) for p in sorted((ROOT / "nbs").glob("*.ipynb"))}
+    heads = {stem: head(nb) for stem, nb in books.items()}
+    exported = {s.split()[-1]: stem for stem, nb in books.items() for c in nb.cells if (s := c.source.strip().split("\n")[0]).startswith("#| default_exp")}
+    modules = {m: (exported[m], heads[exported[m]][0], names) for m, names in public(package).items() if names}
+    links = {n: f"{package}.{m}.{n}" for m, (*_, names) in modules.items() for n in names}
     rmtree(pages, ignore_errors=True)
     pages.mkdir()
-    for path in sources: nbformat.write(page(nbformat.read(path, 4), path.stem, links, exists), pages / path.name)
-    (pages / "api.md").write_text(reference(cfg["lib_path"], modules), encoding="utf-8")
+    for stem, nb in books.items():
+        ends = [reference(package, m, names) for m, (at, _, names) in modules.items() if at == stem]
+        nbformat.write(page(nb, links, *ends), pages / f"{stem}.ipynb")
+    for source, name in TEXTS.items(): (pages / name).write_text(relinked((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source)), encoding="utf-8")
+    (pages / "api.md").write_text(index_of_names(package, modules), encoding="utf-8")
+
+    lists = {caption: [(f"{s}.ipynb", f"{s[:2]} {heads[s][0]}", heads[s][1]) for s in books if s[:2].isdigit() and low <= int(s[:2]) <= high] for caption, (low, high) in GROUPS.items()}
+    lists["Look up"] = [("api.md", "All names", "every function and class in one line"), ("data-card.md", "Data card", "the data sets inside the package, and where they come from"),
+                        ("CHANGELOG.md", "Changelog", ""), ("CONTRIBUTING.md", "Contributing", "")]
+    more = [(f"../{p.name}", p.read_text(encoding="utf-8").split("\n")[0].lstrip("# "), "") for p in sorted((ROOT / "docs").glob("*.md")) if p.name != "index.md"]
+    lists["Look up"] += more
+    for caption, entries in lists.items(): (pages / f"_{caption.split()[0].lower()}.txt").write_text(contents(entries, caption) or "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
