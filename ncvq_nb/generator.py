@@ -50,7 +50,7 @@ def _pair(rule): return f"{rule[0]}, or a pair of that (tokenizer, prior)", lamb
 _SAMPLING = dict(sampling_steps=_whole(1), choice_temperature=_from(0), guidance_scale=("a number", _real))
 _PARAMETERS = dict(
     ssl=_one_of(None, *SSL_LOSSES), augment=(f"None, a callable (x, generator) -> x on a batch, or one of {', '.join(map(repr, AUGMENTATIONS))}", lambda v: v is None or callable(v) or isinstance(v, str) and v in AUGMENTATIONS),
-    n_fft=("an even whole number from 4 to 65536", lambda v: isinstance(v, numbers.Integral) and 4 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
+    n_fft=("an even whole number from 2 to 65536", lambda v: isinstance(v, numbers.Integral) and 2 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
     decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
     prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=("True or False", lambda v: isinstance(v, (bool, np.bool_))), mask_schedule=_one_of(*SCHEDULES),
     p_unconditional=_from(0, 1), **_SAMPLING, unconditional=_one_of("ancestral", "null"), epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
@@ -169,6 +169,13 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "`features` of the quantised series, for pipelines."
         return self.features(X)
 
+    def __sklearn_tags__(self):  # asked for by scikit-learn 1.6 and newer
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array, tags.transformer_tags.preserves_dtype = True, ["float32"]
+        return tags
+
+    def _more_tags(self): return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32])  # and by older ones
+
 # %% ../nbs/09_generator.ipynb #39c0f3c2
 @patch
 def fit_tokenizer(
@@ -237,8 +244,8 @@ def _check_training(self: NCVQ, X, y):
     if self.ssl == "vibcreg" and self.projector_dim > 64 and self.projector_dim % 64: raise ValueError(f"projector_dim must be a multiple of 64, or at most 64, for ssl='vibcreg', found {self.projector_dim}")
     if self.ssl is not None and _stage(self.batch_size, 0) < 2: raise ValueError("batch_size must be at least 2 where ssl compares series with one another, found 1")
     _device(self.device), _seed(self.random_state if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)) else 0)
-    X = check_series(X, min_length=self.n_fft)
-    if len(X) < 2: raise ValueError("X has 1 series: training compares series and needs at least 2")
+    X = self._read(X, min_length=self.n_fft)
+    if len(X) < 2: raise ValueError("X has 1 series (n_samples=1): training compares series and needs at least 2")
     if self.ssl is not None and callable(self.augment):
         x = torch.from_numpy(X[:2].copy())  # a callable may work in place
         view = self.augment(x, torch.Generator().manual_seed(0))
@@ -247,10 +254,27 @@ def _check_training(self: NCVQ, X, y):
 
 
 @patch
+def _read(self: NCVQ, X, min_length=1):
+    "`check_series`, and before it what scikit-learn's users expect to be read, or to be told in words they know."
+    if hasattr(X, "tocsr"): raise TypeError("X is sparse, and sparse input is not supported: pass X.toarray()")
+    A = _array(X, "X")
+    if A.dtype.kind == "c": raise ValueError(f"Complex data not supported: X has dtype {A.dtype}; real and imaginary part may be two channels")
+    if A.dtype == object and A.ndim > 1 and not any(isinstance(v, str) or v is None for v in A.flat):
+        try: A = A.astype(float)
+        except (TypeError, ValueError, OverflowError) as e: raise TypeError(f"X has dtype object and holds what is no number: {e}") from e
+    if A.ndim == 1 and A.dtype.kind in "fiub": raise ValueError(f"X has shape {A.shape}: allowed are (n, length) and (n, channels, length). Reshape your data: a single series is X[None]")
+    if A.ndim == 2 and len(A) and A.shape[1] < min_length:
+        raise ValueError(f"X has {A.shape[1]} feature(s) (shape={A.shape}) while a minimum of {min_length} is required: {f'series of length {A.shape[1]} are shorter than n_fft' if A.size else 'it is empty'}")
+    return check_series(A if A.ndim else X, min_length=min_length)
+
+
+@patch
 def _check_shape(self: NCVQ, X, name="X"):
     "Series like those of the training set."
     want = self.data_["channels"], self.data_["length"]
-    if X.shape[1:] != want: raise ValueError(f"{name} has {X.shape[1]} channels of length {X.shape[2]}, but the model was trained on {want[0]} of length {want[1]}")
+    if X.shape[1:] == want: return
+    features = "" if X.shape[2] == want[1] else f"{name} has {X.shape[2]} features, but {type(self).__name__} is expecting {want[1]} features as input: "  # the words scikit-learn looks for
+    raise ValueError(f"{features}{name} has {X.shape[1]} channels of length {X.shape[2]}, but the model was trained on {want[0]} of length {want[1]}")
 
 
 @patch
@@ -316,7 +340,7 @@ def _batched(self: NCVQ, f, *arrays, size=256):
 @patch
 def _tensor(self: NCVQ, X):
     check_is_fitted(self, "tokenizer_")
-    X = check_series(X)
+    X = self._read(X)
     self._check_shape(X)
     return torch.from_numpy(self.scaler_.transform(X)).to(self.tokenizer_.codebook.device)
 
