@@ -31,7 +31,7 @@ setup(
     packages=find_namespace_packages(include=[package, f"{package}.*"], exclude=["*.__pycache__"]),  # the data sets lie in a folder of their own
     package_data={package: ["py.typed"], f"{package}.datasets": ["*"]},
     install_requires=words("requirements"),
-    extras_require={extra: words(f"{extra}_requirements") for extra in ("dev", "docs", "ucr")},
+    extras_require={key.removesuffix("_requirements"): words(key) for key in cfg if key.endswith("_requirements")},
     entry_points={
         "console_scripts": words("console_scripts"),
         "nbdev": [f"{package}={package}._modidx:d"],

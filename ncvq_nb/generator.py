@@ -11,9 +11,11 @@ import hashlib
 import json
 import numbers
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +53,7 @@ def _pair(rule): return f"{rule[0]}, or a pair of that (tokenizer, prior)", lamb
 _SAMPLING = dict(sampling_steps=_whole(1), choice_temperature=_from(0), guidance_scale=("a number", _real))
 _PARAMETERS = dict(
     ssl=_one_of(None, *SSL_LOSSES), augment=(f"None, a callable (x, generator) -> x on a batch, or one of {', '.join(map(repr, AUGMENTATIONS))}", lambda v: v is None or callable(v) or isinstance(v, str) and v in AUGMENTATIONS),
-    n_fft=("an even whole number from 4 to 65536", lambda v: isinstance(v, numbers.Integral) and 4 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
+    n_fft=("an even whole number from 2 to 65536", lambda v: isinstance(v, numbers.Integral) and 2 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
     decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
     prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=_truth(), mask_schedule=_one_of(*SCHEDULES),
     p_unconditional=_from(0, 1), **_SAMPLING, unconditional=_one_of("ancestral", "null"), epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
@@ -177,6 +179,13 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "`features` of the quantised series, for pipelines."
         return self.features(X)
 
+    def __sklearn_tags__(self):  # asked for by scikit-learn 1.6 and newer
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array, tags.transformer_tags.preserves_dtype = True, ["float32"]
+        return tags
+
+    def _more_tags(self): return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32])  # and by older ones
+
 # %% ../nbs/09_generator.ipynb #39c0f3c2
 @patch
 def fit_tokenizer(
@@ -247,8 +256,8 @@ def _check_training(self: NCVQ, X, y):
     if self.ssl is not None and _stage(self.batch_size, 0) < 2: raise ValueError("batch_size must be at least 2 where ssl compares series with one another, found 1")
     if self.compile and not can_compile(_device(self.device)): raise ValueError("compile=True needs a C++ compiler, such as g++, and there is none on the PATH or in the variable CXX: install one, or take compile=False")
     _device(self.device), _seed(self.random_state if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)) else 0)
-    X = check_series(X, min_length=self.n_fft)
-    if len(X) < 2: raise ValueError("X has 1 series: training compares series and needs at least 2")
+    X = self._read(X, min_length=self.n_fft)
+    if len(X) < 2: raise ValueError("X has 1 series (n_samples=1): training compares series and needs at least 2")
     if self.ssl is not None and callable(self.augment):
         x = torch.from_numpy(X[:2].copy())  # a callable may work in place
         view = self.augment(x, torch.Generator().manual_seed(0))
@@ -257,10 +266,27 @@ def _check_training(self: NCVQ, X, y):
 
 
 @patch
+def _read(self: NCVQ, X, min_length=1):
+    "`check_series`, and before it what scikit-learn's users expect to be read, or to be told in words they know."
+    if hasattr(X, "tocsr"): raise TypeError("X is sparse, and sparse input is not supported: pass X.toarray()")
+    A = _array(X, "X")
+    if A.dtype.kind == "c": raise ValueError(f"Complex data not supported: X has dtype {A.dtype}; real and imaginary part may be two channels")
+    if A.dtype == object and A.ndim > 1 and not any(isinstance(v, str) or v is None for v in A.flat):
+        try: A = A.astype(float)
+        except (TypeError, ValueError, OverflowError) as e: raise TypeError(f"X has dtype object and holds what is no number: {e}") from e
+    if A.ndim == 1 and A.dtype.kind in "fiub": raise ValueError(f"X has shape {A.shape}: allowed are (n, length) and (n, channels, length). Reshape your data: a single series is X[None]")
+    if A.ndim == 2 and len(A) and A.shape[1] < min_length:
+        raise ValueError(f"X has {A.shape[1]} feature(s) (shape={A.shape}) while a minimum of {min_length} is required: {f'series of length {A.shape[1]} are shorter than n_fft' if A.size else 'it is empty'}")
+    return check_series(A if A.ndim else X, min_length=min_length)
+
+
+@patch
 def _check_shape(self: NCVQ, X, name="X"):
     "Series like those of the training set."
     want = self.data_["channels"], self.data_["length"]
-    if X.shape[1:] != want: raise ValueError(f"{name} has {X.shape[1]} channels of length {X.shape[2]}, but the model was trained on {want[0]} of length {want[1]}")
+    if X.shape[1:] == want: return
+    features = "" if X.shape[2] == want[1] else f"{name} has {X.shape[2]} features, but {type(self).__name__} is expecting {want[1]} features as input: "  # the words scikit-learn looks for
+    raise ValueError(f"{features}{name} has {X.shape[1]} channels of length {X.shape[2]}, but the model was trained on {want[0]} of length {want[1]}")
 
 
 @patch
@@ -326,7 +352,7 @@ def _batched(self: NCVQ, f, *arrays, size=256):
 @patch
 def _tensor(self: NCVQ, X):
     check_is_fitted(self, "tokenizer_")
-    X = check_series(X)
+    X = self._read(X)
     self._check_shape(X)
     return torch.from_numpy(self.scaler_.transform(X)).to(self.tokenizer_.codebook.device)
 
@@ -448,8 +474,11 @@ def _classes_of(self: NCVQ, n, y, seed):
 def save(
     self: NCVQ,
     path: str | Path,  # folder to be written; a model that is there already is replaced
+    *,
+    report=None,  # what `evaluate` said about this model; its figures go into the model card
+    data_name: str | None = None,  # of the training set, for the model card; that of the report if not given
 ):
-    "Save the fitted model as a folder of JSON and safetensors."
+    "Save the fitted model as a folder of JSON, safetensors and a model card."
     check_is_fitted(self, "tokenizer_")
     path = Path(path).absolute()
     if path == Path.cwd() or path in Path.cwd().parents: raise ValueError(f"path {path} is the folder we are in, which cannot be replaced: name a folder inside it")
@@ -468,7 +497,8 @@ def save(
     tmp, old = (path.with_name(f".{path.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     try:
         tmp.mkdir()
-        for name, blob in {**blobs, "README.md": self._card(config), "config.json": json.dumps(config, indent=1)}.items(): write_atomically(tmp / name, blob)
+        blobs["config.json"] = json.dumps(config, indent=1).encode()
+        for name, blob in {**blobs, "README.md": self._card(config, blobs, report, data_name)}.items(): write_atomically(tmp / name, blob)
         if path.exists(): path.rename(old)
         try: tmp.rename(path)
         except BaseException:
@@ -498,24 +528,68 @@ def _config_hash(config):
     "The hash of a configuration without this hash."
     return _json_hash({**config, "sha256": {k: v for k, v in config["sha256"].items() if k != "config.json"}})
 
+# %% ../nbs/09_generator.ipynb #e9632df1
+def _cell(v):
+    "A value as text that stays within a cell of a Markdown table, whatever is in it."
+    return escape(" ".join(str(v).split()), quote=False).replace("|", "\\|").replace("`", "'")
+
+
+def _table_of(head, rows): return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(_cell, r)) + " |" for r in rows)])
+
 
 @patch
-def _card(self: NCVQ, config):
-    "The model card: what was learned, from what, and how to use it."
-    d, s = config["data"], config["settings"]
-    rows = "\n".join(f"| {k} | {v} |" for k, v in s.items())
-    return f"""# NC-VQVAE model
+def _card(self: NCVQ, config, blobs, report, data_name):
+    "The model card: what was learned, from what, how good it is, and how to use it; its head is what the Hugging Face Hub reads."
+    d, s, classes = config["data"], config["settings"], config["classes"]
+    name = data_name or (report.settings.get("data") if report is not None else None)
+    share = "no labels" if classes is None else ", ".join(f"{_cell(c)} ({100 * p:.3g} %)" for c, p in zip(classes, config["class_prior"]))
+    facts = [("name", name or "not given"), ("series", d["series"]), ("channels", d["channels"]), ("length", d["length"]), ("fingerprint of series and labels", d["digest"])]
+    last = [(stage, h["step"][-1], f"{h['epoch'][-1]:.6g}", f"{h['loss'][-1]:.4g}") for stage, h in config["history"].items()]
+    figures = "Not measured: `model.save(path, report=nv.evaluate(model, data))` puts the figures here." if report is None else report._repr_markdown_().strip()
+    task = "new series are sampled with `model.sample(10)`" + ("" if classes is None else f", of one class with `model.sample(10, y={_cell(repr(classes[0]))})`") if "prior" in config["modules"] else "the tokenizer alone, without a prior: it encodes and reconstructs, but does not sample"
+    return f"""---
+library_name: ncvq_nb
+tags: [time-series, time-series-generation, representation-learning, vq-vae, maskgit{', self-supervised-learning' if s['ssl'] else ''}]
+# license: yours to choose, before this is published
+---
 
-Made by ncvq_nb {config['library']}: {s['ssl'] or 'no'} self-supervision{f", {s['augment']} views" if s['ssl'] else ''}, trained on {d['series']} series with {d['channels']} channel(s) of length {d['length']}
-(fingerprint {d['digest']}){'' if config['classes'] is None else ', classes ' + ', '.join(map(str, config['classes']))}.
+# NC-VQVAE{f' for {_cell(name)}' if name else ''}
 
-    import ncvq_nb as nv
-    model = nv.NCVQ.load("path/to/this/folder")
-    model.sample(10)
+A model of time series by ncvq_nb {config['library']}: a VQ-VAE of {d['channels']} channel(s) of length {d['length']} in the time–frequency domain, {f"with {s['ssl']} self-supervision and {_cell(s['augment'])} views" if s['ssl'] else 'without self-supervision'}; {task}.
 
-| setting | value |
-|---|---|
-{rows}
+## Use
+
+```python
+import ncvq_nb as nv
+
+model = nv.NCVQ.from_pretrained("path/to/this/folder")  # or the name of this repository on the Hub
+tokens = model.encode(X)  # X (n, {d['channels']}, {d['length']}), in the units of the training series
+X_hat, Z = model.decode(tokens), model.transform(X)
+```
+
+## Data
+
+{_table_of(("training set", ""), facts)}
+
+Classes: {share}. The fingerprint tells data sets apart; the series themselves are not in this folder, but samples can lie near to single training series, above all where those are few.
+
+## How good it is
+
+{figures}
+
+## Training
+
+{_table_of(("stage", "steps", "epochs", "last loss"), last)}
+
+Seed {config['seed']}. Settings:
+
+{_table_of(("setting", "value"), s.items())}
+
+## Files
+
+{_table_of(("file", "bytes", "SHA-256"), [(k, len(b), hashlib.sha256(b).hexdigest()) for k, b in blobs.items()])}
+
+Weights are safetensors, everything else is JSON; nothing in here is executed.
 """
 
 # %% ../nbs/09_generator.ipynb #c3a242c0
@@ -619,3 +693,57 @@ def _check_config(config):
         need(prior.get("n_codes") == tok["n_codes"] and prior.get("n_classes") == len(classes or ()), "a prior for other codes or classes")
     need(classes is None or isinstance(classes, list) and classes and (all(isinstance(c, str) for c in classes) or all(whole(c, -2**63) and c < 2**63 for c in classes)) and sorted(set(classes)) == classes, "classes that are no labels in order")
     need((share is None) == (classes is None) and (share is None or numbers_(share, len(classes)) and min(share) >= 0 and abs(sum(share) - 1) < 1e-6), "no share for every class")
+
+# %% ../nbs/09_generator.ipynb #7c5eb6e8
+@patch
+def save_pretrained(
+    self: NCVQ,
+    save_directory: str | Path,  # folder to be written, as in `save`
+    *,
+    push_to_hub: bool = False,  # upload it to the Hugging Face Hub too?
+    repo_id: str | None = None,  # "name" or "owner/name" on the Hub; that of the folder if not given
+    revision: str | None = None,  # branch to commit to; the main one if not given
+    private: bool | None = None,  # shall a new repository be private? None: as the owner has set it
+    token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
+    commit_message: str = "Upload NC-VQVAE model",
+    report=None,  # as in `save`
+    data_name: str | None = None,  # as in `save`
+) -> str | None:  # address of the commit, or None without an upload
+    "Save the model as a folder and, where asked to, upload it."
+    hub = _hub() if push_to_hub else None
+    self.save(save_directory, report=report, data_name=data_name)
+    if hub is None: return None
+    api = hub.HfApi(token=token, library_name="ncvq_nb", library_version=ncvq_nb.__version__)
+    repo = api.create_repo(repo_id or Path(save_directory).absolute().name, private=private, exist_ok=True).repo_id
+    if revision is not None: api.create_branch(repo, branch=revision, exist_ok=True)
+    return str(api.upload_folder(repo_id=repo, folder_path=save_directory, revision=revision, commit_message=commit_message, allow_patterns=sorted(_FILES)).commit_url)
+
+
+@patch(cls_method=True)
+def from_pretrained(
+    cls: NCVQ,
+    pretrained: str | Path,  # a folder that `save` wrote, or "owner/name" on the Hugging Face Hub
+    *,
+    revision: str | None = None,  # branch, tag or commit on the Hub; the main branch if not given
+    token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
+    cache_dir: str | Path | None = None,  # where downloads are kept; None: the Hub's own place
+    local_files_only: bool = False,  # take what was downloaded before, without asking the Hub
+    device: str = "auto",  # where the model shall live
+) -> NCVQ:
+    "A model from a folder, or from the Hugging Face Hub."
+    if Path(pretrained).exists() or _leftovers(Path(pretrained)) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(pretrained)):
+        if revision is not None and Path(pretrained).exists(): raise ValueError(f"revision {revision!r} is for the Hub, but {pretrained} is a folder here: leave it out")
+        return cls.load(pretrained, device=device)
+    hub, version = _hub(f"{pretrained} is no folder here, and to look for it on the Hugging Face Hub"), "" if revision is None else f", revision {revision!r},"
+    from huggingface_hub import errors
+    try: folder = hub.snapshot_download(str(pretrained), revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, allow_patterns=sorted(_FILES), library_name="ncvq_nb", library_version=ncvq_nb.__version__)
+    except errors.RevisionNotFoundError as e: raise ValueError(f"revision {revision!r} is not to be found in {pretrained} on the Hub") from e
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as e: raise FileNotFoundError(f"{pretrained} is neither a folder here nor a repository on the Hub that can be read ({type(e).__name__}): look at the spelling; a private or gated one asks for token=") from e
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, ConnectionError) as e: raise ConnectionError(f"{pretrained}{version} is no folder here and was not downloaded before, and the Hub {'was not to be asked' if local_files_only else 'could not be reached'} ({type(e).__name__})") from e
+    return cls.load(folder, device=device)
+
+
+def _hub(why="The Hugging Face Hub"):
+    try: import huggingface_hub
+    except ImportError as e: raise ImportError(f"{why} needs its client: pip install 'ncvq_nb[hub]'. Folders on this machine need nothing") from e
+    return huggingface_hub

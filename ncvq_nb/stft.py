@@ -17,12 +17,12 @@ class STFT(nn.Module):
     "Short-time Fourier transform to real–imaginary channels, with an exact inverse for every length (Griffin & Lim 1984)."
     def __init__(
         self,
-        n_fft: int = 8,  # $N$, points in a window; even, at least 4
+        n_fft: int = 8,  # $N$, points in a window; even, at least 2
         hop_length: int | None = None,  # $H$, points from one window to the next, at most $N/2$; a quarter of `n_fft` if not given
     ):
         super().__init__()
-        if not isinstance(n_fft, numbers.Integral) or n_fft < 4 or n_fft % 2: raise ValueError(f"n_fft must be an even whole number of at least 4, found {n_fft!r}")
-        hop_length = n_fft // 4 if hop_length is None else hop_length
+        if not isinstance(n_fft, numbers.Integral) or n_fft < 2 or n_fft % 2: raise ValueError(f"n_fft must be an even whole number of at least 2, found {n_fft!r}")
+        hop_length = max(1, n_fft // 4) if hop_length is None else hop_length
         if not isinstance(hop_length, numbers.Integral) or not 1 <= hop_length <= n_fft // 2:
             raise ValueError(f"hop_length must be a whole number from 1 to n_fft / 2 = {n_fft // 2}, found {hop_length!r}")
         self.n_fft, self.hop_length = int(n_fft), int(hop_length)
