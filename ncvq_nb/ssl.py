@@ -33,7 +33,9 @@ def cross_square_sum(
 ) -> torch.Tensor:  # () sum of the squares of all entries of $Z_1^\top Z_2$
     "Squared Frobenius norm of $Z_1^\\top Z_2$, by the smaller of the two Gram forms."
     b, d = z1.shape
-    return ((z1 @ z1.T) * (z2 @ z2.T)).sum() if b < d else (z1.T @ z2).square().sum()
+    if b >= d: return (z1.T @ z2).square().sum()
+    gram = z1 @ z1.T
+    return (gram * (gram if z2 is z1 else z2 @ z2.T)).sum()
 
 # %% ../nbs/05_ssl.ipynb #0df86fa6
 def _check_pair(z1, z2):
@@ -123,10 +125,10 @@ class IterNorm(nn.Module):
     def whitening(self, x: torch.Tensor) -> torch.Tensor:  # (groups, b, g) centred features -> (groups, g, g)
         b, g = x.shape[1:]
         eye = torch.eye(g, device=x.device, dtype=x.dtype)
-        cov = x.mT @ x / b + self.eps * eye
+        cov = torch.baddbmm(self.eps * eye, x.mT, x, alpha=1 / b)
         trace = cov.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
-        alpha = max(0.0, 1 - b / (2 * g))
-        cov = ((1 - alpha) * cov + alpha * trace / g * eye) / trace
+        if (alpha := 1 - b / (2 * g)) > 0: cov = (1 - alpha) * cov + alpha * trace / g * eye
+        cov = cov / trace
         p = t = 1.5 * eye - 0.5 * cov  # the first step, from the identity
         y = cov @ t
         for _ in range(self.n_iter - 1):
@@ -144,7 +146,7 @@ class IterNorm(nn.Module):
                 with torch.no_grad():
                     self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                     self.running_whitening.lerp_(w.to(self.running_whitening.dtype), self.momentum)
-            return (z @ w).transpose(0, 1).reshape(x.shape) * self.weight + self.bias
+            return torch.addcmul(self.bias, (z @ w).transpose(0, 1).reshape(x.shape), self.weight)
 
 # %% ../nbs/05_ssl.ipynb #5c8e4ee4
 SSL_LOSSES = dict(barlow=(barlow_twins_loss, 2.0), vicreg=(vicreg_loss, 0.01), vibcreg=(vibcreg_loss, 0.01))  # the loss and its weight
@@ -167,14 +169,17 @@ class SSLHead(nn.Module):
         self.projector = projector(2 * in_dim, dim)
         if method == "vibcreg": self.projector.append(IterNorm(dim))
 
+    def project(self, h: torch.Tensor) -> torch.Tensor:  # (2b, 2d) both views, one after the other -> (2b, dim)
+        for m in self.projector:  # each view has its own statistics
+            h = torch.cat([m(view) for view in h.chunk(2)]) if isinstance(m, (nn.BatchNorm1d, IterNorm)) else m(h)
+        return h
+
     def forward(
         self,
         z1: torch.Tensor,  # (b, d, f, t) quantised grid of the original
         z2: torch.Tensor,  # (b, d, f, t) continuous grid of the augmented view
     ) -> torch.Tensor:  # () weighted loss
-        h = torch.cat([pool(z1), pool(z2)])
-        for m in self.projector:  # both views at once, but each with its own statistics
-            h = torch.cat([m(view) for view in h.chunk(2)]) if isinstance(m, (nn.BatchNorm1d, IterNorm)) else m(h)
+        h = self.project(torch.cat([pool(z1), pool(z2)]))
         with torch.autocast(h.device.type, enabled=False):
             p1, p2 = h.float().chunk(2)
             self.spread = _variance(p1.detach(), 0).sqrt().mean()  # near 0 where all series are projected to one point
