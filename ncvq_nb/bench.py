@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
+from matplotlib.ticker import NullLocator
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -778,9 +779,13 @@ def plot_growth(
             mine = sorted((r for r in of if r.get("work", "fit") == work), key=lambda r: r[name])
             v = [r[name] for r in mine]
             for ax, y in ((axes[0, j], [r["seconds"] * 1e3 if "seconds" in r else r["median_ms"] for r in mine]), (axes[1, j], [r["peak_memory_mb"] for r in mine])):
-                ax.plot(v, y, "o-", ms=3.5, color=PALETTE[i], label=work)
-                if i == 0: ax.plot(v, [y[-1] * a / v[-1] for a in v], ":", color="0.6", lw=1)
-        for ax in axes[:, j]: ax.set(xscale="log", yscale="log")
+                ax.loglog(v, y, "o-", ms=3.5, color=PALETTE[i], label=work)
+        for ax in axes[:, j]:
+            v, y = ax.lines[0].get_data()
+            ax.set_ylim(ax.get_ylim())  # as the measurements need it
+            ax.plot(v, y[-1] * np.asarray(v) / v[-1], ":", color="0.6", lw=1)
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_xticks(v, [f"{a:,}" for a in v], rotation=60, fontsize=6)
         axes[1, j].set_xlabel(words[name])
         axes[0, j].legend(fontsize=7)
     axes[0, 0].set_ylabel("ms"), axes[1, 0].set_ylabel("peak memory, MB")
