@@ -380,7 +380,7 @@ BAD = dict(
     ssl=["x", 3, True], augment=["x", 3], n_fft=[7, 0, -8, "8", 8.0, None], dim=[0, -1, 2.5, "8", None], n_res_blocks=[-1, 1.5, "1", None], n_codes=[0, -1, 1.5, "8", None],
     decay=[-0.1, 1.0, 2, "x", None, nan], revive_below=[-1, "x", None, nan], orthogonality=[-1, 2, "x", None], commitment=[-1, "x", None, nan], aug_weight=[-1, "x", nan], ssl_weight=[-1, "x", nan],
     projector_dim=[0, -1, 2.5, "x", None], prior_dim=[0, -1, 1.5, "x", None], prior_depth=[-1, 1.5, "x", None], prior_heads=[0, -1, 1.5, "x", None], prior_dropout=[-0.1, 1.5, "x", None],
-    finetune_codebook=["x"], mask_schedule=["x", None, 3, len], p_unconditional=[-1, 2, "x", None], sampling_steps=[0, -1, 1.5, "x", None], choice_temperature=[-1, "x", None, nan], guidance_scale=["x", None, nan], unconditional=["x", None],
+    finetune_codebook=["x"], compile=["x", None, 1], mask_schedule=["x", None, 3, len], p_unconditional=[-1, 2, "x", None], sampling_steps=[0, -1, 1.5, "x", None], choice_temperature=[-1, "x", None, nan], guidance_scale=["x", None, nan], unconditional=["x", None],
     epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (1, 0)], batch_size=[0, -1, "x", 2.5, 0.5, (1, 2, 3), None], lr=[0, -1, "x", None, inf, nan, (1,), (1e-3, 0)], weight_decay=[-1, "x", None, nan, (1, 2, 3), (0, -1)],
     validation_fraction=[-0.1, 1, 1.5, "x", None, nan], precision=["x", 16, "float16", None], device=["x", 3, None, "meta"], random_state=[-1, 1.5, "x"])
 

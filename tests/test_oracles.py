@@ -92,7 +92,7 @@ def test_stft_gradient_against_finite_differences():
     assert_allclose(leaf.grad, randn(1, 1, l, seed=2), atol=1e-5)  # the way there and back is the identity, so is its Jacobian
 
 
-@pytest.mark.parametrize("kw", [dict(n_fft=7), dict(n_fft=2), dict(n_fft=0), dict(n_fft=8., ), dict(n_fft="8"), dict(hop_length=0), dict(hop_length=5), dict(hop_length=1.5)])
+@pytest.mark.parametrize("kw", [dict(n_fft=7), dict(n_fft=1), dict(n_fft=0), dict(n_fft=8., ), dict(n_fft="8"), dict(hop_length=0), dict(hop_length=5), dict(hop_length=1.5)])
 def test_stft_refuses_bad_windows(kw):
     with pytest.raises(ValueError, match=next(iter(kw))): STFT(**kw)
 
@@ -893,7 +893,7 @@ def brute_fill(p, s, y, g, *, steps=10, choice_temperature=4.0, temperature=1.0,
         if guidance_scale != 1:
             free = p(s, torch.full_like(y, p.no_class)).double()
             logits = free + guidance_scale * (logits - free)
-        noise = -torch.empty(b, N, K).exponential_(generator=g).clamp(min=1e-20).log()
+        u = torch.rand(b, N, 1, generator=g)[..., 0]
         choice = None if t == steps else -torch.empty(b, N).exponential_(generator=g).clamp(min=1e-20).log()
         for i in range(b):
             sure, holes = {}, [j for j in range(N) if s[i, j] == K]
@@ -901,7 +901,10 @@ def brute_fill(p, s, y, g, *, steps=10, choice_temperature=4.0, temperature=1.0,
                 if j not in holes: continue
                 v = (logits[i, j] / temperature).detach().numpy()
                 log_p = v - v.max() - math.log(np.exp(v - v.max()).sum())
-                k = max(range(K), key=lambda k: log_p[k] + noise[i, j, k].item())
+                below, k = 0.0, -1
+                while below <= u[i, j].item() and k < K - 1:
+                    k += 1
+                    below += math.exp(log_p[k])
                 s[i, j] = k
                 if t < steps: sure[j] = log_p[k] + choice_temperature * (1 - t / steps) * choice[i, j].item()
             if t < steps:
@@ -929,18 +932,18 @@ def test_filling_against_a_loop(kw):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_number_of_holes_after_every_step(name):
     p, seen = prior(40), []
-    p.register_forward_pre_hook(lambda m, args: seen.append((args[0] == 6).sum(1).tolist()))
+    p.token.register_forward_pre_hook(lambda m, args: seen.append(sorted((args[0] == 6).sum(1).tolist())))
     s = torch.full((2, 40), 6)
     s[1, :17] = 0
     fill(p, s, torch.tensor([0, 3]), gen(), steps=10, schedule=name)
     gamma = lambda r: SCHEDULES[name](torch.tensor(r, dtype=torch.float64)).item()
-    assert seen == [[math.floor(gamma(t / 10) * n + 1e-6) for n in (40, 23)] for t in range(10)]
+    assert seen == [[math.floor(gamma(t / 10) * n + 1e-6) for n in (23, 40)] for t in range(10)]
 
 
 @pytest.mark.parametrize("scale, calls", [(1, 4), (1.0, 4), (2.0, 8), (0.0, 8)])
 def test_guidance_costs_a_second_pass_only_where_it_does_something(scale, calls):
     p, n = prior(), []
-    p.register_forward_pre_hook(lambda m, args: n.append(0))
+    p.token.register_forward_pre_hook(lambda m, args: n.append(0))
     fill(p, torch.full((3, 9), 6), torch.tensor([0, 1, 2]), gen(), steps=4, guidance_scale=scale)
     assert len(n) == calls
 
@@ -984,7 +987,7 @@ def test_dropout_falls_on_attention_weights():
     assert set(seen.unique().tolist()) == {0.0, float(torch.tensor(1 / 40) / .75)} and abs(float((seen == 0).float().mean()) - .25) < .01
 
 
-@pytest.mark.parametrize("K", [2, 32, 1024])
+@pytest.mark.parametrize("K", [3, 32, 1024])
 def test_draws_follow_their_probabilities(K):
     p = randn(K).softmax(-1)
     p[K // 2] = 0
