@@ -22,6 +22,7 @@ from .experiments import Results, figures, find_dataset, present, run_grid
 from .generator import NCVQ
 from .metrics import evaluate as judge
 from .plots import plot_history, save_figure
+from .processes import Team
 
 # %% ../nbs/13_cli.ipynb #708f0b82
 def _value(text):
@@ -86,6 +87,7 @@ def train(
     def main(args):
         data = find_dataset(args.data, **_label(args))
         model = NCVQ(**_settings(args), verbose=not args.quiet).fit(data.X_train, data.y_train, run_dir=args.out)
+        if Team().rank: return  # the first process speaks for all
         model.save(Path(args.out) / "model")
         save_figure(plot_history(model.history_, title=f"{data.name}: training"), Path(args.out) / "training.png")
         print(f"{data!r}\ntokenizer: loss {model.history_['tokenizer']['loss'][-1]:.4f}   prior: loss {model.history_['prior']['loss'][-1]:.4f}\nmodel: {Path(args.out) / 'model'}")

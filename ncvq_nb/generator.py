@@ -32,6 +32,7 @@ from .augment import AUGMENTATIONS, get_augmentation
 from .autoencoder import halvings
 from .data import Standardiser, _array, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
 from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
+from .processes import Team
 from .ssl import SSL_LOSSES
 from .tokenizer import Tokenizer, TokenizerLoss
 from .training import History, seed_of, seeded, train
@@ -79,7 +80,7 @@ def _seed(random_state):
 
 
 def _device(device):
-    try: found = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    try: found = Team.device() if device == "auto" else torch.device(device)
     except (RuntimeError, TypeError) as e: raise ValueError(f"device must be 'auto' or a name PyTorch knows, such as 'cpu' or 'cuda:0', found {device!r}") from e
     if isinstance(device, int) or found.type == "meta": raise ValueError(f"device must be 'auto', 'cpu' or the name of an accelerator, found {device!r}")
     try: torch.empty(1, device=found)
@@ -263,7 +264,9 @@ def _check_training(self: NCVQ, X, y):
         x = torch.from_numpy(X[:2].copy())  # a callable may work in place
         view = self.augment(x, torch.Generator().manual_seed(0))
         if getattr(view, "shape", None) != x.shape: raise ValueError(f"augment must keep the shape of a batch, but made {getattr(view, 'shape', type(view).__name__)} of {tuple(x.shape)}")
-    return X, check_labels(y, len(X))
+    y, team = check_labels(y, len(X)), Team()
+    if team.size > 1: team.agree(**self._settings(), X=_digest(X), y=_digest(y))
+    return X, y
 
 
 @patch
@@ -293,22 +296,26 @@ def _check_shape(self: NCVQ, X, name="X"):
 @patch
 def _open_run(self: NCVQ, run_dir, seed):
     "Note in the run's folder what is run there, or check that it is this; the seed of a run that was begun stays."
-    self.seed_ = seed
-    if run_dir is None: return None
-    path, settings = Path(run_dir) / "settings.json", {**self._settings(), "data": self.data_}
+    team, settings = Team(), {**self._settings(), "data": self.data_}
+    self.seed_, folder = team.of_first(lambda: (seed, None) if run_dir is None else _note_run(Path(run_dir), seed, settings))
+    return folder
+
+
+def _note_run(folder, seed, settings):
+    path = folder / "settings.json"
     if path.exists():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("sha256") != _json_hash(found): raise ValueError("its checksum is wrong")
-            self.seed_ = int(found.pop("seed"))
+            seed = int(found.pop("seed"))
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as e: raise ValueError(f"{path} is damaged ({type(e).__name__}: {e}): take another folder") from e
         other = [f"{k} was {found.get(k)!r}, now {settings.get(k)!r}" for k in {**found, **settings} if found.get(k) != settings.get(k)]
         if other: raise ValueError(f"{run_dir} holds a run with other settings ({'; '.join(other)}): take another folder, or the settings of before")
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        settings["seed"] = seed
-        write_atomically(path, json.dumps({**settings, "sha256": _json_hash(settings)}, indent=1))
-    return path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        noted = {**settings, "seed": seed}
+        write_atomically(path, json.dumps({**noted, "sha256": _json_hash(noted)}, indent=1))
+    return seed, folder
 
 
 @patch

@@ -127,6 +127,7 @@ class MaskGITLoss(nn.Module):
     ):
         super().__init__()
         self.prior, self.schedule, self.p_unconditional = prior, get_schedule(schedule), p_unconditional
+        self.by_row = [prior]  # what several processes can share out
 
     def forward(
         self,

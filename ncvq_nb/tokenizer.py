@@ -93,6 +93,7 @@ class TokenizerLoss(nn.Module):
         self.tokenizer, self.commitment, self.aug_weight = tokenizer, commitment, aug_weight
         self.augment = get_augmentation(augment)
         self.head = None if ssl is None else SSLHead(ssl, tokenizer.config["dim"], dim=projector_dim, weight=ssl_weight)
+        self.by_row = [tokenizer.encoder, tokenizer.decoder, *(() if ssl is None else (m for m in self.head.projector if isinstance(m, nn.Linear)))]  # what several processes can share out
         self.alarms = dict(  # below these values of `vitals`, training warns
             perplexity=(1.5 if len(tokenizer.codebook) > 2 else 0, "the codebook has collapsed, nearly all vectors share one code. Lower lr, raise revive_below or weaken ssl_weight; or the series are all alike"),
             spread=(1e-3, "the projections have collapsed, the self-supervised loss sees all series as one. Lower lr or ssl_weight, or take larger batches; or the series are all alike"))

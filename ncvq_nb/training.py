@@ -29,6 +29,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .data import write_atomically
+from .processes import Team, average, shared_out, spread
 
 # %% ../nbs/07_training.ipynb #bec400a4
 def seed_of(
@@ -222,8 +223,9 @@ class Stepper:
         precision: str = "float32",  # or "bfloat16": autocast of the heavy layers
         *,
         defer: bool | None = None,  # let the optimiser itself stand still, and say so only when asked by `refused`? None: on a GPU
+        team: Team | None = None,  # processes that take the step together; None: this one
     ):
-        self.objective, self.opt, self.precision = objective, opt, precision
+        self.objective, self.opt, self.precision, self.team = objective, opt, precision, team or Team()
         self.params, self.buffers = [p for g in opt.param_groups for p in g["params"]], list(objective.buffers())
         self.safe, self.device = [b.clone() for b in self.buffers], self.params[0].device
         self.on_host = self.device.type != "cuda" if defer is None else not defer
@@ -233,6 +235,7 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"): terms = self.objective(*batch, generator=generator)
         self.opt.zero_grad()
         terms["loss"].backward()
+        average([p.grad for p in self.params if p.grad is not None], self.team)
         return {k: v.detach() for k, v in terms.items()}, torch.nn.utils.get_total_norm([p.grad for p in self.params if p.grad is not None])
 
     def step(
@@ -350,13 +353,15 @@ def train(
     "Train `objective` in place."
     if steps < 1: raise ValueError(f"steps must be at least 1, found {steps}")
     if precision not in ("float32", "bfloat16"): raise ValueError(f"precision must be 'float32' or 'bfloat16', found {precision!r}")
-    with alone_in(folder), seeded(seed, data[0].device), kept_memory():
-        return _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name)
+    team = Team()
+    with alone_in(folder if team.rank == 0 else None), seeded(seed, data[0].device), kept_memory(), shared_out(objective, team):
+        return _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name)
 
 
-def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name):
-    device = data[0].device
+def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name):
+    device, first = data[0].device, team.rank == 0  # the first process alone reads, writes and speaks
     order, gen = Order(len(data[0]), batch_size, seed, device), torch.Generator(device)
+    if order.batch_size % team.size: raise ValueError(f"batch_size must be a multiple of the {team.size} processes that share it, found {order.batch_size}{f' (all series there are)' * (len(data[0]) < batch_size)}: take a multiple of {team.size}, at most {len(data[0])}")
     rows, log_every = torch.arange(len(data[0])) if rows is None else rows.cpu(), log_every or max(1, steps // 200)
     opt = torch.optim.AdamW(_decay_groups(objective, weight_decay), lr=lr, fused=device.type in ("cpu", "cuda"))
     alarms = dict(getattr(objective, "alarms", {}))
@@ -364,7 +369,7 @@ def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, p
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, precision=precision,
                     log_every=log_every, n=len(data[0]), keep_best=keep_best, n_valid=0 if valid is None else len(valid[0]))
 
-    if folder is not None and (found := load_checkpoint(folder, settings)):
+    if folder is not None and (found := team.of_first(lambda: load_checkpoint(folder, settings))):
         tensors, meta = found
         try:
             objective.load_state_dict({k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")})
@@ -373,6 +378,8 @@ def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, p
         history.update(meta["history"])
         start, spent = meta["step"], meta["seconds"]
         if meta["best"] is not None: best = meta["best"], {k.removeprefix("best."): v.to(device) for k, v in tensors.items() if k.startswith("best.")}
+
+    spread(list(objective.state_dict().values()), team)
 
     def checkpoint(step):
         tensors = {f"objective.{k}": v for k, v in objective.state_dict().items()} | _optimiser_tensors(opt)
@@ -393,13 +400,13 @@ def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, p
         seeds(step)
         terms, norm = stepper.gradients([t[batch] for t in data], gen)
         stepper.restore()
-        raise _failure(name, objective, [t[batch] for t in data], rows[batch.cpu()], step, gen.initial_seed(), {k: float(v) for k, v in terms.items()}, float(norm), rate, folder)
+        raise _failure(name, objective, [t[batch] for t in data], rows[batch.cpu()], step, gen.initial_seed(), {k: float(v) for k, v in terms.items()}, float(norm), rate, folder if first else None)
 
     objective.train()
-    stepper = Stepper(objective, opt, precision)
+    stepper = Stepper(objective, opt, precision, team=team)
     began = saved = time.perf_counter()
     sums, earlier, writing = {}, spent, 0.0
-    with tqdm(total=steps, initial=start, desc=name, disable=not verbose, mininterval=0.5) as bar:
+    with tqdm(total=steps, initial=start, desc=name, disable=not (verbose and first), mininterval=0.5) as bar:
         for step in range(start, steps):
             for group in opt.param_groups: group["lr"] = cosine_lr(step, steps, lr, warmup)
             seeds(step)
@@ -414,11 +421,13 @@ def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, p
 
             since = done - (history["step"][-1] if history else 0)
             if (bad := stepper.refused()) is not None: refuse(bad)
+            spread(stepper.buffers, team)
             *means, grad_norm = torch.stack([*(v.float() / since for v in sums.values()), norm.float()]).tolist()
             row, sums = dict(zip(sums, means)), {}
             row |= {k: float(v) for k, v in getattr(objective, "vitals", dict)().items()}
             for k in [k for k in alarms if row.get(k, math.inf) < alarms[k][0] and done >= max(20, steps / 10)]:
-                warnings.warn(f"{name}: {k} is {row[k]:.3g} at step {done}: {alarms.pop(k)[1]}", stacklevel=3)
+                what = alarms.pop(k)[1]
+                if first: warnings.warn(f"{name}: {k} is {row[k]:.3g} at step {done}: {what}", stacklevel=3)
             if valid is not None:
                 row["valid_loss"] = evaluate_loss(objective, valid, batch_size=batch_size, seed=seed)
                 if keep_best and math.isfinite(row["valid_loss"]) and (best is None or row["valid_loss"] < best[0]): best = row["valid_loss"], {k: v.clone() for k, v in objective.state_dict().items()}
@@ -426,7 +435,7 @@ def _train(objective, data, steps, batch_size, lr, weight_decay, warmup, seed, p
             history.add(step=done, epoch=done * order.batch_size / order.n, lr=opt.param_groups[0]["lr"], seconds=spent, **row, grad_norm=grad_norm)
             bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
             now = time.perf_counter()
-            if folder is not None and (done == steps or now - saved > (50 * writing if checkpoint_every is None else checkpoint_every)):
+            if folder is not None and first and (done == steps or now - saved > (50 * writing if checkpoint_every is None else checkpoint_every)):
                 checkpoint(done)
                 saved = time.perf_counter()
                 writing = saved - now
