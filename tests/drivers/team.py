@@ -9,7 +9,11 @@ from ncvq_nb.processes import Team
 from ncvq_nb.training import Stepper
 
 TINY = dict(dim=16, n_res_blocks=1, n_codes=16, projector_dim=32, prior_dim=32, prior_depth=1, batch_size=16, epochs=20, random_state=0, device="cpu")
+OFTEN = dict(checkpoint_every=0, log_every=4)
 METHODS = (None, "barlow", "vicreg", "vibcreg")
+
+
+def half(): return NCVQ("barlow", "slice", **{**TINY, "precision": "bfloat16", "validation_fraction": .25, "batch_size": 12})
 
 
 def walks(n=24, l=64):
@@ -23,27 +27,31 @@ def outcome(m, X, mark=""):
     return out | {f"{mark}reconstruction": m.reconstruct(X), f"{mark}tokens": m.encode(X), f"{mark}samples": m.sample(8, random_state=0), f"{mark}seed": np.array(m.seed_)}
 
 
+def refused(fit):
+    try: fit()
+    except (ValueError, FloatingPointError) as e: return np.array(f"{type(e).__name__}: {e}")
+
+
 def run(case, folder):
     (X, y), rank, out = walks(), Team().rank, {}
-    if case == "accelerator":  # a group that the script itself has opened
+    if case == "methods":
         from accelerate import Accelerator
-        assert Accelerator(cpu=True).num_processes == Team().size
-    if case in ("methods", "accelerator"):
-        for ssl in METHODS if case == "methods" else ("barlow",): out |= outcome(NCVQ(ssl, **TINY).fit(X, y), X, f"{ssl}/")
-    elif case == "all at once":  # half precision, translated, series held out, no labels, another number of steps
-        out = outcome(NCVQ("barlow", "slice", **{**TINY, "precision": "bfloat16", "compile": True, "validation_fraction": .25, "batch_size": 12}).fit(X), X)
-    elif case == "no seed": out = outcome(NCVQ(**{**TINY, "random_state": None, "epochs": 1}).fit(X, y), X)
-    elif case == "other series": NCVQ(**TINY).fit(X + rank, y)
-    elif case == "other settings": NCVQ(**{**TINY, "random_state": rank}).fit(X, y)
-    elif case == "uneven": NCVQ(**{**TINY, "batch_size": 15}).fit(X, y)
-    elif case == "not finite": NCVQ(**{**TINY, "lr": 1e30}).fit(X, y, run_dir=folder / "run")
-    elif case in ("cut", "whole"):
-        generator.train, step, last = functools.partial(generator.train, checkpoint_every=0, log_every=4), Stepper.step, int(os.environ.get("LAST", -1))
+        assert Accelerator(cpu=True).num_processes == Team().size  # a group that the script itself has opened
+        for ssl in METHODS: out |= outcome(NCVQ(ssl, **TINY).fit(X, y), X, f"{ssl}/")
+    elif case == "half": out = outcome(half().fit(X), X)
+    elif case == "odds and ends":
+        out = {"seed": outcome(NCVQ(**{**TINY, "random_state": None, "epochs": 1}).fit(X, y), X)["seed"]}
+        out["series"], out["settings"] = refused(lambda: NCVQ(**TINY).fit(X + rank, y)), refused(lambda: NCVQ(**{**TINY, "random_state": rank}).fit(X, y))
+        out["uneven"] = refused(lambda: NCVQ(**{**TINY, "batch_size": 15}).fit(X, y))
+        out["not finite"] = refused(lambda: NCVQ(**{**TINY, "lr": 1e30}).fit(X, y, run_dir=folder / "run"))
+        np.savez(folder / f"odds {rank}.npz", **out)
+    elif case == "cut":
+        generator.train, step = functools.partial(generator.train, **OFTEN), Stepper.step
         def counted(self, i, *args):
-            if i == last and any("prior" in k for k, _ in self.objective.named_modules()) == (os.environ["STAGE"] == "prior"): os._exit(9)
+            if i == int(os.environ["LAST"]) and hasattr(self.objective, os.environ["STAGE"]): os._exit(9)
             return step(self, i, *args)
-        if last >= 0: Stepper.step = counted
-        out = outcome(NCVQ("vibcreg", **TINY).fit(X, y, run_dir=folder / f"run {case}"), X)
+        Stepper.step = counted
+        out = outcome(NCVQ("vibcreg", **TINY).fit(X, y, run_dir=folder / "run"), X)
     if rank == 0: np.savez(folder / f"{case}.npz", size=Team().size, **out)
 
 
