@@ -10,6 +10,7 @@ import ast, base64, posixpath, re, sys
 from configparser import ConfigParser
 from pathlib import Path
 from shutil import rmtree
+from urllib.parse import quote
 
 import nbformat
 from nbformat.v4 import new_markdown_cell
@@ -59,6 +60,13 @@ def rendered(output, picture):
     return f"```text\n{data['text/plain'].rstrip()}\n```"
 
 
+def badges():
+    "The row of badges under the title; on the forge the first one shows what the workflow said last."
+    ini, run = settings(), "../../actions/workflows/ci.yml"
+    plain = lambda name, value: f"![{name}: {value}](https://img.shields.io/badge/{name}-{quote(value.replace('-', '--'))}-blue)"
+    return f"[![CI]({run}/badge.svg)]({run}) {plain('Python', '≥ ' + ini['min_python'])} {plain('nbdev', '2.4')} {plain('licence', 'Apache-2.0')}"
+
+
 def readme(nb_path=ROOT / "nbs" / "index.ipynb", images="docs/images"):
     "README.md as text, and the figures in it by file name. Links are turned from nbs/ to the top folder."
     figures = {}
@@ -75,7 +83,7 @@ def readme(nb_path=ROOT / "nbs" / "index.ipynb", images="docs/images"):
             continue
         if marks.get("echo") != "false": parts.append(f"```python\n{cell.source}\n```")
         if marks.get("output") != "false": parts += [rendered(o, picture) for o in cell.outputs]
-    return "\n\n".join(parts) + "\n", figures
+    return "\n\n".join([*parts[:2], badges(), *parts[2:]]) + "\n", figures
 
 
 def write_readme():

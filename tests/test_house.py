@@ -81,7 +81,7 @@ def test_readme_is_made_from_the_index():
 def test_readme_links_lead_somewhere():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", text) + re.findall(r'src="(?!data:|https?:)([^"]+)"', text)
-    assert targets and not [t for t in targets if not (ROOT / t).exists()]
+    assert targets and not [t for t in targets if not t.startswith("../../actions/") and not (ROOT / t).exists()]  # those are pages of the forge
 
 
 def test_ci_runs_the_readme_command():
