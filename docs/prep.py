@@ -198,7 +198,7 @@ def site():
     for source, name in TEXTS.items(): (pages / name).write_text(relinked((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source)), encoding="utf-8")
     (pages / "api.md").write_text(index_of_names(package, modules), encoding="utf-8")
 
-    lists = {caption: [(f"{s}.ipynb", f"{s[:2]} {heads[s][0]}", heads[s][1]) for s in books if s[:2].isdigit() and low <= int(s[:2]) <= high] for caption, (low, high) in GROUPS.items()}
+    lists = {caption: [(f"{s}.ipynb", f"{s.split('_')[0]} {heads[s][0]}", heads[s][1]) for s in books if s[:2].isdigit() and low <= int(s[:2]) <= high] for caption, (low, high) in GROUPS.items()}
     lists["Look up"] = [("api.md", "All names", "every function and class in one line"), ("data-card.md", "Data card", "the data sets inside the package, and where they come from"),
                         ("CHANGELOG.md", "Changelog", ""), ("CONTRIBUTING.md", "Contributing", "")]
     more = [(f"../{p.name}", p.read_text(encoding="utf-8").split("\n")[0].lstrip("# "), "") for p in sorted((ROOT / "docs").glob("*.md")) if p.name != "index.md"]

@@ -79,14 +79,15 @@ def train(
     p = _parser("ncvq_train", "Train a tokenizer and a prior on a data set. The model ends in DIR/model, the training curves in DIR/training.png.\n"
                 "The same command on a folder whose run was cut off continues it.",
                 ["ncvq_train GunPoint --out runs/gunpoint --random_state 0", "ncvq_train my.csv --label first --out runs/mine --ssl barlow --augment slice",
-                 "ncvq_train my.npz --out runs/long --epochs 1000,1000 --device cuda"])
+                 "ncvq_train my.npz --out runs/long --epochs 1000,1000 --device cuda --log_with tensorboard"])
     _add_data(p)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for checkpoints, history and the model")
+    p.add_argument("--log_with", "--log-with", nargs="+", metavar="NAME", help="where the history goes while it grows, besides DIR: tensorboard, wandb, mlflow, trackio or another tracker of accelerate [nowhere]")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_settings(p)
     def main(args):
         data = find_dataset(args.data, **_label(args))
-        model = NCVQ(**_settings(args), verbose=not args.quiet).fit(data.X_train, data.y_train, run_dir=args.out)
+        model = NCVQ(**_settings(args), verbose=not args.quiet).fit(data.X_train, data.y_train, run_dir=args.out, log_with=args.log_with)
         if Team().rank: return  # the first process speaks for all
         model.save(Path(args.out) / "model")
         save_figure(plot_history(model.history_, title=f"{data.name}: training"), Path(args.out) / "training.png")

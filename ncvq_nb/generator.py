@@ -35,6 +35,7 @@ from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
 from .processes import Team
 from .ssl import SSL_LOSSES
 from .tokenizer import Tokenizer, TokenizerLoss
+from .tracking import RunLog
 from .training import History, seed_of, seeded, train
 
 # %% ../nbs/09_generator.ipynb #3b76899e
@@ -170,9 +171,11 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         y=None,  # (n) labels of any type; without them samples cannot be asked for by class
         *,
         run_dir: str | Path | None = None,  # folder for settings, history and checkpoints; a run that was cut off there is continued
+        log_with=None,  # where the history goes while it grows: "tensorboard", "wandb", "mlflow", "trackio" or another tracker of accelerate, a function f(stage, row), or a list of these
     ):  # the estimator itself
         "Train both stages, one after the other."
-        return self.fit_tokenizer(X, y, run_dir=run_dir).fit_prior(X, y, run_dir=run_dir)
+        with RunLog.of(log_with, run_dir).opened() as log:
+            return self.fit_tokenizer(X, y, run_dir=run_dir, log_with=log).fit_prior(X, y, run_dir=run_dir, log_with=log)
 
     def transform(
         self,
@@ -196,9 +199,11 @@ def fit_tokenizer(
     y=None,  # (n) labels, used only to hold out a validation split in proportion
     *,
     run_dir: str | Path | None = None,  # as in `fit`
+    log_with=None,  # as in `fit`
 ):  # the estimator itself
     "Train the tokenizer alone."
     X, y = self._check_training(X, y)
+    log = RunLog.of(log_with, run_dir)
     for name in ("tokenizer_", "prior_", "classes_", "class_prior_", "history_"): self.__dict__.pop(name, None)  # a refit that is cut off leaves no mixture
     self.n_features_in_ = X.shape[-1]
     self.scaler_, self.data_ = Standardiser().fit(X), dict(series=len(X), channels=X.shape[1], length=X.shape[2], digest=_digest(X, y))
@@ -211,7 +216,8 @@ def fit_tokenizer(
                                   ssl_weight=self.ssl_weight, projector_dim=self.projector_dim).to(x.device, memory_format=torch.channels_last)
     gen = torch.Generator(x.device).manual_seed(seed_of(self.seed_, "start"))
     objective.start(x[torch.randperm(len(x), generator=gen, device=x.device)[:512]], gen)
-    history = train(objective, (x,), valid=None if x_valid is None else (x_valid,), rows=rows, **self._training(0, len(x), folder, "tokenizer"))
+    with log.opened(self._configuration()):
+        history = train(objective, (x,), valid=None if x_valid is None else (x_valid,), rows=rows, callback=log.lines("tokenizer"), **self._training(0, len(x), folder, "tokenizer"))
     self.tokenizer_, self.history_ = tokenizer, {"tokenizer": history}
     self._n_features_out = 2 * self.dim
     return self
@@ -224,11 +230,13 @@ def fit_prior(
     y=None,  # (n) labels, if samples shall be asked for by class
     *,
     run_dir: str | Path | None = None,  # as in `fit`
+    log_with=None,  # as in `fit`
 ):  # the estimator itself
     "Train the prior on the tokens of a tokenizer that is there already."
     check_is_fitted(self, "tokenizer_")
     X, y = self._check_training(X, y)
     self._check_shape(X)
+    log = RunLog.of(log_with, run_dir)
     folder = self._open_run(run_dir, self.seed_)
     self.classes_, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
     self.class_prior_ = None if self.classes_ is None else np.bincount(y) / len(y)
@@ -241,8 +249,9 @@ def fit_prior(
     if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
     if self.compile: prior.compile(mode="reduce-overhead" if s.is_cuda else None)
     objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
-    history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None,
-                    rows=rows, **self._training(1, len(s), folder, "prior"))
+    with log.opened(self._configuration()):
+        history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None, rows=rows,
+                        callback=log.lines("prior", after=self.history_["tokenizer"]["step"][-1]), **self._training(1, len(s), folder, "prior"))
     self.prior_, self.history_ = prior, {**self.history_, "prior": history}
     return self
 
@@ -326,6 +335,10 @@ def _settings(self: NCVQ):
         if isinstance(v, np.generic): return v.item()
         return v if v is None or isinstance(v, (bool, int, float, str)) else getattr(v, "__qualname__", type(v).__name__)
     return {k: plain(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "device", "compile")}
+
+
+@patch
+def _configuration(self: NCVQ): return {**self._settings(), **self.data_, "seed": self.seed_}  # what trackers show beside the curves
 
 
 @patch

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -349,16 +350,17 @@ def train(
     rows: torch.Tensor | None = None,  # (n) numbers by which an error calls the series; their places in `data` if not given
     verbose: bool = False,  # progress bar?
     name: str = "training",  # what the progress bar says
+    callback: Callable[[dict], None] | None = None,  # called with every line of the history, as a dict, in the first process; in a run that is continued, first with those from before
 ) -> History:
     "Train `objective` in place."
     if steps < 1: raise ValueError(f"steps must be at least 1, found {steps}")
     if precision not in ("float32", "bfloat16"): raise ValueError(f"precision must be 'float32' or 'bfloat16', found {precision!r}")
     team = Team()
     with alone_in(folder if team.rank == 0 else None), seeded(seed, data[0].device), kept_memory(), shared_out(objective, team):
-        return _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name)
+        return _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name, callback if team.rank == 0 else None)
 
 
-def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name):
+def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, verbose, name, callback):
     device, first = data[0].device, team.rank == 0  # the first process alone reads, writes and speaks
     order, gen = Order(len(data[0]), batch_size, seed, device), torch.Generator(device)
     if order.batch_size % team.size: raise ValueError(f"batch_size must be a multiple of the {team.size} processes that share it, found {order.batch_size}{f' (all series there are)' * (len(data[0]) < batch_size)}: take a multiple of {team.size}, at most {len(data[0])}")
@@ -377,6 +379,7 @@ def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, s
         except (RuntimeError, ValueError, IndexError, KeyError) as e: raise ValueError(f"{folder} holds a run of another network ({e}): take another folder") from e
         history.update(meta["history"])
         start, spent = meta["step"], meta["seconds"]
+        for line in zip(*history.values()) if callback is not None else (): callback(dict(zip(history, line)))
         if meta["best"] is not None: best = meta["best"], {k.removeprefix("best."): v.to(device) for k, v in tensors.items() if k.startswith("best.")}
 
     spread(list(objective.state_dict().values()), team)
@@ -432,7 +435,9 @@ def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, s
                 row["valid_loss"] = evaluate_loss(objective, valid, batch_size=batch_size, seed=seed)
                 if keep_best and math.isfinite(row["valid_loss"]) and (best is None or row["valid_loss"] < best[0]): best = row["valid_loss"], {k: v.clone() for k, v in objective.state_dict().items()}
             spent = earlier + time.perf_counter() - began
-            history.add(step=done, epoch=done * order.batch_size / order.n, lr=opt.param_groups[0]["lr"], seconds=spent, **row, grad_norm=grad_norm)
+            row = dict(step=done, epoch=done * order.batch_size / order.n, lr=opt.param_groups[0]["lr"], seconds=spent, **row, grad_norm=grad_norm)
+            history.add(**row)
+            if callback is not None: callback(dict(row))
             bar.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
             now = time.perf_counter()
             if folder is not None and first and (done == steps or now - saved > (50 * writing if checkpoint_every is None else checkpoint_every)):

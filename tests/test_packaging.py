@@ -36,7 +36,7 @@ def test_every_requirement_has_a_lower_bound():
     cfg = prep.settings()
     assert all(">=" in r for r in cfg["requirements"].split())
     extras = {k.removesuffix("_requirements") for k in cfg if k.endswith("_requirements")}
-    assert {"aeon", "dev", "docs", "hub", "ucr"} <= extras
+    assert {"aeon", "dev", "docs", "hub", "log", "ucr"} <= extras
     assert f'requires-python = ">={cfg["min_python"]}"' in (ROOT / "pyproject.toml").read_text()
 
 
