@@ -319,7 +319,7 @@ def _note_run(folder, seed, settings):
             seed = int(found.pop("seed"))
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as e: raise ValueError(f"{path} is damaged ({type(e).__name__}: {e}): take another folder") from e
         other = [f"{k} was {found.get(k)!r}, now {settings.get(k)!r}" for k in {**found, **settings} if found.get(k) != settings.get(k)]
-        if other: raise ValueError(f"{run_dir} holds a run with other settings ({'; '.join(other)}): take another folder, or the settings of before")
+        if other: raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}): take another folder, or the settings of before")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         noted = {**settings, "seed": seed}
