@@ -42,9 +42,11 @@ def check_trackers(
 
 def _known(way):
     "accelerate's trackers by name, and the class of them all."
-    try: from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+    try:
+        from accelerate import __version__
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
     except ImportError as e: raise ImportError(f"log_with={way!r} needs accelerate, which has the trackers: pip install 'ncvq_nb[log]'") from e
-    if not hasattr(GeneralTracker, "start"): raise ImportError(f"log_with={way!r} needs accelerate 1.9 or newer: pip install -U 'ncvq_nb[log]'")
+    if tuple(map(int, __version__.split(".")[:2])) < (1, 14): raise ImportError(f"log_with={way!r} needs accelerate 1.14 or newer, which tells every tracker the step, found {__version__}: pip install -U 'ncvq_nb[log]'")
     return LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 # %% ../nbs/07a_tracking.ipynb #ec36151a

@@ -365,6 +365,12 @@ def test_what_is_not_installed_is_said(tmp_path, monkeypatch, missing, name, par
     fit(lambda stage, row: None)  # which needs nothing
 
 
+def test_an_accelerate_that_is_too_old_is_said(monkeypatch):
+    import accelerate
+    monkeypatch.setattr(accelerate, "__version__", "1.13.2")  # whose trackio gets no steps
+    with says("accelerate 1.14", "1.13.2", "ncvq_nb[log]", kind=ImportError): check_trackers("trackio")
+
+
 def test_importing_the_package_does_not_import_trackers():
     r = subprocess.run([sys.executable, "-c", "import sys, ncvq_nb; print({'accelerate', 'tensorboard', 'trackio', 'wandb', 'mlflow'} & set(sys.modules))"], capture_output=True, text=True)
     assert r.returncode == 0 and r.stdout.strip() == "set()", r.stdout + r.stderr
