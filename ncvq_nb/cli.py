@@ -10,12 +10,15 @@ import argparse
 import csv
 import inspect
 import io
+import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 from fastcore.docments import docments
+from joblib import parallel_config
 
 from .data import _file_name, write_atomically
 from .experiments import Results, figures, find_dataset, present, run_grid
@@ -181,23 +184,42 @@ def demo(
 METHODS = {"naive": dict(ssl=None)} | {f"{ssl}-{augment}": dict(ssl=ssl, augment=augment) for ssl in ("barlow", "vicreg", "vibcreg") for augment in ("warp", "slice", "gauss")}
 
 
+@contextmanager
+def _on_cluster(address):
+    "Cells go to the workers of a dask cluster, if there is one."
+    if address is None:
+        yield
+        return
+    try: from dask.distributed import Client, KilledWorker
+    except ImportError as e: raise ImportError("--cluster needs dask.distributed: pip install 'ncvq_nb[dask]'") from e
+    try: client = Client(json.loads(Path(address).read_text(encoding="utf-8"))["address"] if Path(address).is_file() else address)
+    except (OSError, ValueError, KeyError, TypeError) as e: raise ValueError(f"--cluster {address} leads to no dask scheduler: {e}") from e
+    with client, parallel_config(backend="dask"):
+        if not client.ncores(): print("waiting for a worker", file=sys.stderr)
+        client.wait_for_workers(1)  # a queue may take its time
+        try: yield
+        except KilledWorker as e: raise RuntimeError(f"{e} Too little memory is the usual reason. The same command goes on from here") from e
+
+
 def grid(
     argv: list[str] | None = None,  # arguments; those of the process if not given
 ):
     "`ncvq_grid`: data sets × methods × seeds, and their table."
     p = _parser("ncvq_grid", "Train and judge a model for every data set, method and seed that is not in DIR yet, then print medians over seeds.\nA grid that was cut off goes on where it stopped.",
-                ["ncvq_grid GunPoint ArrowHead --seeds 0 1 2 --out runs/grid", "ncvq_grid GunPoint --methods naive vibcreg-warp barlow-slice --out runs/methods"])
+                ["ncvq_grid GunPoint ArrowHead --seeds 0 1 2 --out runs/grid", "ncvq_grid GunPoint --methods naive vibcreg-warp barlow-slice --out runs/methods", "ncvq_grid GunPoint --out runs/grid --cluster tcp://10.0.0.1:8786"])
     _add_data(p, nargs="+")
     p.add_argument("--out", required=True, metavar="DIR", help="folder of the grid")
     p.add_argument("--methods", nargs="+", choices=["default", *METHODS], default=["default"], help=f"default, {', '.join(METHODS)} [default]")
     p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="[0 1 2]")
     p.add_argument("--metrics", nargs="+", help="columns of the table [all]")
-    p.add_argument("--n_jobs", "--n-jobs", type=int, default=1, help="cells at a time [1]")
+    where = p.add_mutually_exclusive_group()
+    where.add_argument("--n_jobs", "--n-jobs", type=int, metavar="N", help="cells at a time on this machine, -1 for as many as it has cores [1]")
+    where.add_argument("--cluster", metavar="ADDRESS", help="a dask scheduler's address, or the file that `dask scheduler --scheduler-file` writes: cells go to its workers, which see DIR under the same name")
     _add_settings(p)
     def main(args):
         common = {k: v for k, v in _settings(args).items() if k != "random_state"}
         sets = [find_dataset(d, **_label(args)) for d in args.data]
-        run_grid(sets, {m: {**common, **METHODS.get(m, {})} for m in args.methods}, args.seeds, args.out, n_jobs=args.n_jobs)
+        with _on_cluster(args.cluster): run_grid(sets, {m: {**common, **METHODS.get(m, {})} for m in args.methods}, args.seeds, args.out, n_jobs=args.n_jobs)
         with FileLock(Path(args.out) / ".lock"):  # another grid may end at the same moment, with more rows
             results = Results.read(args.out)
             results.save(Path(args.out) / "results.csv")

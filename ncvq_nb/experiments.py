@@ -62,10 +62,11 @@ def present(
     "Save a model, every picture of it and its report."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / "model")
+    model.save(folder / "model")  # whatever happens to what follows
     for name, fig in figures(model, data, random_state=random_state).items(): save_figure(fig, folder / f"{name}.png")
     report = evaluate(model, data, random_state=random_state, verbose=verbose, **settings)
     report.save(folder / "report")
+    model.save(folder / "model", report=report)  # with the figures in its card
     return report
 
 # %% ../nbs/12_experiments.ipynb #00f87123
@@ -107,7 +108,7 @@ def _run_cell(data, params, seed, folder, settings):
         model = NCVQ(**params, random_state=seed).fit(data.X_train, data.y_train, run_dir=folder / "run")
         report = evaluate(model, data, random_state=0, verbose=False, **settings)
         for stage, history in model.history_.items(): report.settings[f"{stage}_seconds"] = history["seconds"][-1]
-        model.save(folder / "model")
+        model.save(folder / "model", report=report)
         report.save(folder / "report")
         (folder / "error.txt").unlink(missing_ok=True)
     except Exception:
@@ -120,15 +121,18 @@ def run_grid(
     seeds: list[int],  # random states
     folder: str | Path,  # where the cells' folders go: folder/dataset/setting/seed
     *,
-    n_jobs: int = 1,  # cells at a time
+    n_jobs: int | None = None,  # cells at a time, -1 for as many as there are cores; None: what a surrounding `joblib.parallel_config` says, else one
     **evaluation,  # of `evaluate`
 ) -> "Results":
     "Train and judge every data set × setting × seed that is not there yet."
-    cells = [(d, params, seed, Path(folder) / _file_name(d.name if isinstance(d, Dataset) else Path(d).stem) / _file_name(name) / str(seed), evaluation)
+    folder = Path(folder).absolute()  # workers may have another working directory
+    datasets = [d if isinstance(d, Dataset) or not Path(d).exists() else Path(d).absolute() for d in datasets]
+    cells = [(d, params, seed, folder / _file_name(d.name if isinstance(d, Dataset) else Path(d).stem) / _file_name(name) / str(seed), evaluation)
              for d in datasets for name, params in settings.items() for seed in seeds]
     if len({c[3] for c in cells}) < len(cells): raise ValueError("two cells of the grid have the same name: give data sets and settings names that differ as names of folders")
-    done = Parallel(n_jobs=n_jobs)(delayed(run_cell)(*c) for c in cells)
-    Parallel(n_jobs=n_jobs)(delayed(run_cell)(*c, wait=True) for c, d in zip(cells, done) if not d)
+    each = Parallel(n_jobs, batch_size=1, pre_dispatch="all")  # one by one, as their times differ; all at once, as workers of a cluster may come later
+    done = each(delayed(run_cell)(*c) for c in cells)
+    each(delayed(run_cell)(*c, wait=True) for c, d in zip(cells, done) if not d)
     return Results.read(folder)
 
 # %% ../nbs/12_experiments.ipynb #6f7091e1

@@ -614,7 +614,9 @@ def save(
     try:
         tmp.mkdir()
         blobs["config.json"] = json.dumps(config, indent=1).encode()
-        for name, blob in {**blobs, "README.md": self._card(config, blobs, report, data_name)}.items(): write_atomically(tmp / name, blob)
+        digest, card = getattr(self, "_read_with", (None, None))
+        if report is not None or data_name is not None or card is None or digest != config["sha256"]["config.json"]: card = self._card(config, blobs, report, data_name)
+        for name, blob in {**blobs, "README.md": card}.items(): write_atomically(tmp / name, blob)
         if path.exists(): path.rename(old)
         try: tmp.rename(path)
         except BaseException:
@@ -736,9 +738,17 @@ def load(
             setattr(model, f"{name}_", module.to(device_, memory_format=torch.channels_last).eval())
         if hasattr(model, "prior_") and model.prior_.config["n_tokens"] != model.tokenizer_.n_tokens: raise ValueError(f"the prior writes {model.prior_.config['n_tokens']} tokens, the tokenizer has {model.tokenizer_.n_tokens}")
         if hasattr(model, "prior_"): model.classes_, model.class_prior_ = (None if config[k] is None else np.array(config[k]) for k in ("classes", "class_prior"))
+        model._read_with = config["sha256"]["config.json"], _read_card(path / "README.md")
         return model
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError, OverflowError, MemoryError, SafetensorError) as e:
         raise ValueError(f"{path} is not a complete model: {type(e).__name__}: {e}. Save or fetch it again") from e
+
+
+def _read_card(file):
+    "The model card, if it is one; its owner may have written on it or thrown it away, and in a stranger's folder it may be a link to anything."
+    try: text = file.read_text(encoding="utf-8") if file.is_file() and file.stat().st_size < 2**20 else ""
+    except (OSError, ValueError): return None
+    return text if text.startswith("---\n") and "\nlibrary_name: ncvq_nb\n" in text else None
 
 
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['reconstruction_error', 'probe', 'FCNClassifier', 'fcn_for', 'inception_score', 'frechet_distance', 'fid',
-           'bootstrap_interval', 'diversity', 'class_diversity', 'memorisation', 'cas_labels', 'cas', 'codebook_use',
-           'embed_2d', 'Beside', 'Row', 'Report', 'evaluate']
+           'bootstrap_interval', 'diversity', 'class_diversity', 'memorisation', 'cas_labels', 'cas', 'embed_2d',
+           'Beside', 'Row', 'Report', 'evaluate']
 
 # %% ../nbs/10_metrics.ipynb #fe624384
 import hashlib, json, math, numbers, os, sys, warnings
@@ -34,6 +34,8 @@ from tqdm import tqdm
 # %% ../nbs/10_metrics.ipynb #1b5c7188
 from .data import Standardiser, _array, check_labels, check_series, write_atomically
 from .stft import STFT
+from .training import seeded
+from .vq import codebook_usage
 
 # %% ../nbs/10_metrics.ipynb #86aa1b06
 def _digest(*parts):
@@ -133,7 +135,7 @@ def _fcn(c, n_classes, generator):
     def block(i, o, k):  # an even kernel leans to the right
         same = [nn.ZeroPad1d((0, 1))] if k % 2 == 0 else []
         return [*same, nn.Conv1d(i, o, k, padding=(k - 1) // 2, bias=False), nn.BatchNorm1d(o), nn.ReLU()]
-    with torch.random.fork_rng(devices=[]):  # layers draw weights when they are made; these are overwritten
+    with seeded(0):  # layers draw weights when they are made; these are overwritten
         net = nn.Sequential(*block(c, 128, 8), *block(128, 256, 5), *block(256, 128, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(128, n_classes))
     for m in net:
         if isinstance(m, (nn.Conv1d, nn.Linear)):  # torch's own default, from our generator
@@ -537,17 +539,6 @@ def cas(
     y_new, y_test = _label_pair(y_new, len(X_new), "y_new", y_test, len(X_test), "y_test")
     return float(FCNClassifier(**settings).fit(X_new, y_new).score(X_test, y_test))
 
-# %% ../nbs/10_metrics.ipynb #e50c16c2
-def codebook_use(
-    s,            # (n, n_tokens) tokens of a data set
-    n_codes: int, # K
-) -> dict:        # usage in 0 … 1, perplexity in 1 … K
-    "Share of codes in use and perplexity of their histogram, over a whole data set."
-    s = _array(s, "s")
-    if s.dtype.kind not in "iu" or s.size == 0 or s.min() < 0 or s.max() >= n_codes: raise ValueError(f"s must hold tokens 0 … {n_codes - 1}, found {s.dtype} of shape {s.shape}" + (f" from {s.min()} to {s.max()}" if s.size else ""))
-    p = np.bincount(s.ravel(), minlength=n_codes) / s.size
-    return {"usage": float((p > 0).mean()), "perplexity": float(np.exp(-(p[p > 0] * np.log(p[p > 0])).sum()))}
-
 # %% ../nbs/10_metrics.ipynb #5c65a7f8
 def embed_2d(
     *Zs,                  # sets of features or series, each (n, …)
@@ -709,9 +700,9 @@ def _judge_probes(X, y, X_test, y_test, features, interval):
     return rows
 
 def _judge_codebook(s, n_codes):
-    use = codebook_use(s, n_codes)
-    return [Row("codebook usage", use["usage"], better="higher", beside=(Beside("ceiling", 1., "all codes"),)),
-            Row("codebook perplexity", use["perplexity"], better="higher", beside=(Beside("ceiling", float(n_codes), "all codes equally often"),))]
+    counts, perplexity = codebook_usage(s, n_codes)
+    return [Row("codebook usage", float((counts > 0).double().mean()), better="higher", beside=(Beside("ceiling", 1., "all codes"),)),
+            Row("codebook perplexity", perplexity, better="higher", beside=(Beside("ceiling", float(n_codes), "all codes equally often"),))]
 
 # %% ../nbs/10_metrics.ipynb #dc40229d
 def _matched_fid(E_test, E_new, n, rng, n_draws=10):
@@ -721,24 +712,23 @@ def _matched_fid(E_test, E_new, n, rng, n_draws=10):
 DRAWN = 1000  # series for FID and IS, in at most ten sets of the size of the test set
 
 
-def _mean_over(sets, score, spread, *beside):
-    "The mean of a score over sets of generated series, and the interval of the first set around it."
-    scores = [score(A) for A in sets]
-    value = float(np.mean(scores))
-    return value, *(v + value - scores[0] for v in spread(score, sets[0], *beside))
+def _mean_over(sets, score, interval, *shared):
+    "The mean of a score over sets of generated series, and its interval: a resample draws each set anew, and what they share once."
+    m, mean = len(sets), lambda *arrays: float(np.mean([score(A, *arrays[m:]) for A in arrays[:m]]))
+    return mean(*sets, *shared), *interval(mean, *sets, *shared, method="spread")
 
 def _judge_fid(E_train, E_test, sets, E_hat, interval, rng):
     n, E_new = len(E_train), np.concatenate(sets)
     floor = Beside("floor", fid(E_train, E_test), f"real train, n = {n}, against test")
     tokenizer = () if E_hat is None else (Beside("tokenizer", fid(E_hat, E_test), "its reconstructions of test"),)
-    value, *ends = _mean_over(sets, lambda A, B=E_test: fid(A, B), partial(interval, method="spread"), E_test)
+    value, *ends = _mean_over(sets, fid, interval, E_test)
     rows = [Row("FID", value, *(max(v, 0.) for v in ends), "lower", (floor, *tokenizer))]
     if n < len(sets[0]): rows.append(Row("FID at train size", _matched_fid(E_test, E_new, n, rng), *(math.nan,) * 2, "lower", (floor,)))
     return rows
 
 def _judge_is(P_test, sets, interval, seed):
     score = lambda P: inception_score(P, n_splits=min(10, max(1, len(P) // 2)), random_state=seed)[0]
-    value, low, high = _mean_over(sets, score, partial(interval, method="spread"))
+    value, low, high = _mean_over(sets, score, interval)
     real = np.random.default_rng(seed).permutation(P_test)[:len(sets[0])]
     return [Row("IS", value, max(low, 1.), min(high, P_test.shape[1]), "higher", (Beside("floor", 1., "all alike"), Beside("ceiling", score(real), f"real test, n = {len(real)}")))]
 

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -46,13 +47,16 @@ def _seed_global(seed, device):
     if torch.device(device).type == "cuda": torch.cuda.manual_seed(seed)
 
 
+_turn = threading.RLock()
+
+
 @contextmanager
 def seeded(
     seed: int,  # for what is drawn inside
     device: str | torch.device = "cpu",  # where it is drawn
 ):
-    "Let modules draw from `seed`, and leave PyTorch's global generators as they were."
-    with torch.random.fork_rng(devices=[torch.device(device)] if torch.device(device).type == "cuda" else []):
+    "Let modules draw from `seed`, one thread at a time, and leave PyTorch's global generators as they were."
+    with _turn, torch.random.fork_rng(devices=[torch.device(device)] if torch.device(device).type == "cuda" else []):
         _seed_global(seed, device)
         yield
 

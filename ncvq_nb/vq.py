@@ -115,7 +115,9 @@ def codebook_usage(
 ) -> tuple[torch.Tensor, float]:  # how often each code is used (K), and the perplexity
     "Counts and perplexity of the tokens of a data set."
     s = torch.as_tensor(s).flatten()
-    if s.is_floating_point() or s.is_complex() or s.numel() and not 0 <= s.min() <= s.max() < n_codes: raise ValueError(f"s must hold tokens from 0 to {n_codes - 1}")
+    if s.is_floating_point() or s.is_complex() or s.dtype == torch.bool: raise ValueError(f"s must hold tokens, whole numbers from 0 to {n_codes - 1}, found {s.dtype}")
+    s = s.long()
+    if s.numel() and not 0 <= s.min() <= s.max() < n_codes: raise ValueError(f"s must hold tokens from 0 to {n_codes - 1}, found {s.min()} to {s.max()}")
     counts = torch.bincount(s, minlength=n_codes)
-    p = counts / counts.sum().clamp(min=1)
+    p = counts.cpu().double() / max(len(s), 1)
     return counts, float(torch.special.entr(p).sum().exp())

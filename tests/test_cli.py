@@ -60,7 +60,7 @@ def test_help_teaches(name, capsys):
         for option in NCVQ().get_params():
             if option != "verbose": assert f"--{option}" in text and (f"--{option.replace('_', '-')}" in text)
     wanted = dict(train=["--out", "--label", "--quiet"], sample=["-n", "--y", "--out", "--random_state", "--guidance_scale", "--sampling_steps", "--choice_temperature"],
-                  evaluate=["--out", "--label", "--n_samples", "--random_state", "--quiet"], demo=["--out", "--quiet"], grid=["--out", "--methods", "--seeds", "--metrics", "--n_jobs"])[name]
+                  evaluate=["--out", "--label", "--n_samples", "--random_state", "--quiet"], demo=["--out", "--quiet"], grid=["--out", "--methods", "--seeds", "--metrics", "--n_jobs", "--cluster"])[name]
     for option in wanted: assert option in text
 
 
@@ -250,6 +250,8 @@ def test_demo_leaves_everything(folder, tmp_path, fast, capsys):
     assert call(cli.demo, folder / "toy.npz", "--out", tmp_path / "demo", "--quiet", *TINY) == 0
     assert {"model", "report.json", "report.md", "samples.png", "reconstructions.png", "training.png"} <= {p.name for p in (tmp_path / "demo").iterdir()}
     assert call(cli.sample, tmp_path / "demo", "-n", 1, "--out", tmp_path / "new.npz") == 0
+    card, report = (tmp_path / "demo" / "model" / "README.md").read_text(encoding="utf-8"), (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
+    assert "| FID |" in card and "| name | toy |" in card and {l for l in report.splitlines() if l.startswith("|")} <= set(card.splitlines())
     assert "ncvq_sample" in capsys.readouterr().out
 
 
@@ -259,6 +261,7 @@ def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, fast
     reports = sorted((tmp_path / "g").glob("*/*/*/report.json"))
     assert len(reports) == 4 and (tmp_path / "g" / "results.csv").exists()
     times = [p.stat().st_mtime_ns for p in reports]
+    for p in reports: assert "| FID |" in (p.parent / "model" / "README.md").read_text(encoding="utf-8")
     table = capsys.readouterr().out
     assert "barlow-slice" in table and "naive" in table
     assert call(cli.grid, *args) == 0 and [p.stat().st_mtime_ns for p in reports] == times and capsys.readouterr().out == table

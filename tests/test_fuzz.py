@@ -519,14 +519,9 @@ def test_memorisation_is_a_share(A, seed, n, other, draws):
 def test_codes_are_counted(seed, shape, low, high, n_codes, dtype, ragged):
     with np.errstate(all="ignore"): s = np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
     s = [[1], [1, 2]] if ragged else s
-    use = tried(lambda: mt.codebook_use(s, n_codes), "s must", "s holds", "s cannot")
-    good = not ragged and s.dtype.kind in "iu" and s.size and s.min() >= 0 and s.max() < n_codes
-    assert (use is not REFUSED) == bool(good)
-    if good: assert 0 < use["usage"] <= 1 and 1 - 1e-9 <= use["perplexity"] <= n_codes + 1e-9
-    if ragged or s.dtype.kind == "b": return
-    counts = tried(lambda: codebook_usage(s, n_codes), "s must")
-    assert (counts is not REFUSED) == bool(s.dtype.kind in "iu" and (not s.size or s.min() >= 0 and s.max() < n_codes))
-    if good: assert counts[0].tolist() == np.bincount(s.ravel(), minlength=n_codes).tolist() and abs(counts[1] - use["perplexity"]) < 1e-3
+    found = tried(lambda: codebook_usage(s, n_codes), "s must", "expected sequence")  # PyTorch's own words for lists of unequal length
+    assert (found is not REFUSED) == bool(not ragged and s.dtype.kind in "iu" and (not s.size or s.min() >= 0 and s.max() < n_codes))
+    if found is not REFUSED: assert found[0].tolist() == np.bincount(s.ravel().astype(int), minlength=n_codes).tolist() and 1 - 1e-9 <= found[1] <= n_codes + 1e-9
 
 
 @fuzz("map", sets=st.lists(features(st.integers(1, 8), st.just(3)), min_size=0, max_size=3), method=st.sampled_from(["pca"] * 6 + ["tsne", "umap"]))

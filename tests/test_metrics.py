@@ -3,6 +3,7 @@ import json
 import math
 import random
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,8 +20,9 @@ from torch.nn import functional as F
 
 from ncvq_nb import metrics as m
 from ncvq_nb.data import Dataset, load_ucr
-from ncvq_nb.metrics import (Beside, FCNClassifier, Report, Row, bootstrap_interval, cas, cas_labels, class_diversity, codebook_use, diversity, embed_2d, evaluate,
+from ncvq_nb.metrics import (Beside, FCNClassifier, Report, Row, bootstrap_interval, cas, cas_labels, class_diversity, diversity, embed_2d, evaluate,
                              fcn_for, fid, frechet_distance, inception_score, memorisation, probe, reconstruction_error)
+from ncvq_nb.vq import codebook_usage
 
 QUICK = dict(max_steps=6, precision="float32")
 
@@ -390,6 +392,30 @@ def test_spread_interval_covers_what_samples_of_this_size_give_and_the_percentil
     assert inside["spread"] >= 52 and inside["percentile"] <= 48, inside
 
 
+def test_the_interval_of_a_mean_over_sets_is_as_wide_as_that_mean_spreads():
+    "Ten sets of generated series against the same real ones: the chance of the sets averages out, that of the real series does not."
+    r, n, d, m_sets = rng(), 60, 8, 10
+    world = lambda: (r.normal(size=(n, d)), [r.normal(.5, 1.2, size=(n, d)) for _ in range(m_sets)])
+    means = [np.mean([fid(A, T) for A in sets]) for T, sets in (world() for _ in range(200))]
+    interval, held, width = partial(bootstrap_interval, n_resamples=60), 0, []
+    for i in range(30):
+        T, sets = world()
+        value, low, high = m._mean_over(sets, fid, partial(interval, random_state=i), T)
+        assert value == pytest.approx(np.mean([fid(A, T) for A in sets])) and low < value < high
+        held += low <= np.mean(means) <= high
+        width.append(high - low)
+    one = [np.ptp(interval(fid, sets[0], T, method="spread", random_state=i)) for i, (T, sets) in enumerate(world() for _ in range(10))]
+    true = 3.92 * np.std(means)
+    assert held >= 25 and .75 * true < np.mean(width) < 1.25 * true < np.mean(one), (held, true, np.mean(width), np.mean(one))
+
+
+def test_the_interval_of_the_inception_score_narrows_with_the_sets():
+    P = rng().dirichlet([.3, .3, .3], size=800)
+    score = lambda p: inception_score(p, n_splits=5, random_state=0)[0]
+    width = {k: np.mean([np.ptp(m._mean_over(np.split(P, 8)[:k], score, partial(bootstrap_interval, random_state=i))[1:]) for i in range(3)]) for k in (2, 8)}
+    assert .4 < width[8] / width[2] < .65  # nothing is shared: half the width for four times the sets
+
+
 def test_bootstrap_pairs_rows_and_follows_its_seed():
     x = rng().normal(size=50)
     difference = lambda a, b: np.mean(a - b)
@@ -544,13 +570,14 @@ def test_cas_is_the_accuracy_of_a_classifier_that_saw_synthetic_series_only():
 
 # ---- codebook, map
 
-def test_codebook_use_is_what_a_count_finds():
+def test_codebook_rows_are_what_a_count_finds():
     s = rng().integers(0, 5, (20, 6)) * 2
     p = np.array([(s == k).mean() for k in range(16)])
-    found = codebook_use(s, 16)
-    assert_allclose(found["usage"], 5 / 16); assert_allclose(found["perplexity"], math.exp(-sum(q * math.log(q) for q in p if q)))
-    for bad in (np.array([[16]]), np.array([[-1]]), np.array([[.5]]), np.zeros((0, 3), int)):
-        with pytest.raises(ValueError, match="tokens 0 … 15"): codebook_use(bad, 16)
+    for kind in (np.int64, np.uint16):
+        usage, perplexity = m._judge_codebook(s.astype(kind), 16)
+        assert_allclose(usage.value, 5 / 16); assert_allclose(perplexity.value, math.exp(-sum(q * math.log(q) for q in p if q)))
+    for bad in (np.array([[16]]), np.array([[-1]]), np.array([[.5]]), np.array([[True]])):
+        with pytest.raises(ValueError, match="from 0 to 15, found"): m._judge_codebook(bad, 16)
 
 
 def test_embed_2d_puts_all_sets_on_one_map():
@@ -676,7 +703,7 @@ def test_evaluate_says_what_the_parts_say():
     assert float(report["reconstruction error"]) == reconstruction_error(d.X_test, model.reconstruct(d.X_test))["relative"]
     found = probe(model.features(d.X_train, False), d.y_train, model.features(d.X_test, False), d.y_test)
     assert report["KNN continuous"].value == pytest.approx(found["knn"]) and report["SVM continuous"].value == pytest.approx(found["svm"])
-    assert report["codebook perplexity"].value == codebook_use(model.encode(np.concatenate([d.X_train, d.X_test])), 8)["perplexity"]
+    assert report["codebook perplexity"].value == codebook_usage(model.encode(np.concatenate([d.X_train, d.X_test])), 8)[1]
     (n, _, s), (total, y, t) = model.asked[0], model.asked[-1]
     assert len({s for _, _, s in model.asked}) == len(model.asked)  # other series every time
     X, X_y = model.sample(n, random_state=s), model.sample(total, y, random_state=t)

@@ -69,6 +69,32 @@ def test_labels_cannot_break_out_of_the_card(tmp_path):
     assert all(len(re.findall(r"(?<!\\)\|", line)) in (0, 3, 4, 5) for line in card.splitlines())
 
 
+def test_a_model_that_is_saved_as_it_was_read_keeps_its_card(model, report, tmp_path):
+    model.save(tmp_path / "a", report=report)
+    mine = card_of(tmp_path / "a").replace("# license: yours to choose, before this is published\n", "").replace("---\n", "---\nlicense: mit\n", 1) + "\nA line of its owner: ß.\n"
+    (tmp_path / "a" / "README.md").write_text(mine, encoding="utf-8")
+    NCVQ.load(tmp_path / "a").save(tmp_path / "b")
+    NCVQ.load(tmp_path / "b").save(tmp_path / "b")
+    assert card_of(tmp_path / "b") == mine and {p.name: p.read_bytes() for p in (tmp_path / "b").iterdir()} == {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    def nudged(m): m.tokenizer_.codebook[0, 0] += 1e-3
+    for change in (lambda m: m.set_params(guidance_scale=2.0), nudged, lambda m: m.fit(*series(), run_dir=None)):  # other settings, other weights, another model: figures not its own
+        other = NCVQ.load(tmp_path / "a")
+        change(other)
+        other.save(tmp_path / "c")
+        assert "Not measured" in card_of(tmp_path / "c") and "A line of its owner" not in card_of(tmp_path / "c")
+    NCVQ.load(tmp_path / "a").save(tmp_path / "d", data_name="stools")  # who says more gets a new card
+    assert "| name | stools |" in card_of(tmp_path / "d") and "A line" not in card_of(tmp_path / "d")
+
+
+@pytest.mark.parametrize("damage", [lambda f: f.unlink(), lambda f: f.write_bytes(b"\xff\xfe\x00"), lambda f: f.write_text("x" * 2**20), lambda f: (f.unlink(), f.mkdir()), lambda f: (f.unlink(), os.mkfifo(f)),
+                                    lambda f: ((f.parents[1] / "secret").write_text("my key"), f.unlink(), f.symlink_to(f.parents[1] / "secret"))], ids=["none", "no text", "too long", "a folder", "a pipe", "a link to a secret"])
+def test_a_card_that_cannot_be_read_is_written_anew(model, tmp_path, damage):
+    model.save(tmp_path / "a")
+    damage(tmp_path / "a" / "README.md")
+    NCVQ.load(tmp_path / "a").save(tmp_path / "b")
+    assert card_of(tmp_path / "b").startswith("---\nlibrary_name") and "my key" not in card_of(tmp_path / "b")
+
+
 @needs_hub
 def test_the_hubs_own_reader_understands_the_card(model, report, tmp_path):
     from huggingface_hub import ModelCard
