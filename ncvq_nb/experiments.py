@@ -22,6 +22,7 @@ from .data import Dataset, _file_name, load_ucr, read_dataset, write_atomically
 from .generator import NCVQ
 from .metrics import Report, embed_2d, evaluate
 from .plots import PALETTE, _styled, new_figure, plot_codebook, plot_embedding, plot_history, plot_reconstructions, plot_samples, plot_tokens, save_figure
+from .processes import Team
 from .vq import codebook_usage
 
 # %% ../nbs/12_experiments.ipynb #84d4d0ec
@@ -125,6 +126,7 @@ def run_grid(
     **evaluation,  # of `evaluate`
 ) -> "Results":
     "Train and judge every data set × setting × seed that is not there yet."
+    if (n := Team().size) > 1: raise RuntimeError(f"run_grid trains a model in each process, but was started {n} times by accelerate launch or torchrun, whose processes train one model together: start it without them, with n_jobs")
     folder = Path(folder).absolute()  # workers may have another working directory
     datasets = [d if isinstance(d, Dataset) or not Path(d).exists() else Path(d).absolute() for d in datasets]
     cells = [(d, params, seed, folder / _file_name(d.name if isinstance(d, Dataset) else Path(d).stem) / _file_name(name) / str(seed), evaluation)

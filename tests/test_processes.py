@@ -86,6 +86,7 @@ def test_what_cannot_be_shared_is_said_by_all(tmp_path):
         assert "X must be the same in all 2 processes" in str(found["series"])
         assert "random_state must be the same in all 2 processes" in str(found["settings"])
         assert "batch_size must be a multiple of the 2 processes that share it, found 15" in str(found["uneven"])
+        assert "started 2 times" in str(found["grid"])
         assert str(found["not finite"]).startswith("NonFiniteError: tokenizer: ")
     assert [f"{tmp_path}" in str(found["not finite"]) for found in (one, two)] == [True, False] and (tmp_path / "run" / "tokenizer" / "failure.safetensors").exists()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ncvq_nb import NCVQ, generator
+from ncvq_nb import NCVQ, generator, run_grid
 from ncvq_nb.processes import Team
 from ncvq_nb.training import Stepper
 
@@ -29,7 +29,7 @@ def outcome(m, X, mark=""):
 
 def refused(fit):
     try: fit()
-    except (ValueError, FloatingPointError) as e: return np.array(f"{type(e).__name__}: {e}")
+    except (ValueError, FloatingPointError, RuntimeError) as e: return np.array(f"{type(e).__name__}: {e}")
 
 
 def run(case, folder):
@@ -44,6 +44,7 @@ def run(case, folder):
         out["series"], out["settings"] = refused(lambda: NCVQ(**TINY).fit(X + rank, y)), refused(lambda: NCVQ(**{**TINY, "random_state": rank}).fit(X, y))
         out["uneven"] = refused(lambda: NCVQ(**{**TINY, "batch_size": 15}).fit(X, y))
         out["not finite"] = refused(lambda: NCVQ(**{**TINY, "lr": 1e30}).fit(X, y, run_dir=folder / "run"))
+        out["grid"] = refused(lambda: run_grid(["GunPoint"], {"default": {}}, [0], folder / "grid"))
         np.savez(folder / f"odds {rank}.npz", **out)
     elif case == "cut":
         generator.train, step = functools.partial(generator.train, **OFTEN), Stepper.step
