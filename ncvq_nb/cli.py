@@ -195,10 +195,9 @@ def _on_cluster(address):
     try: client = Client(json.loads(Path(address).read_text(encoding="utf-8"))["address"] if Path(address).is_file() else address)
     except (OSError, ValueError, KeyError, TypeError) as e: raise ValueError(f"--cluster {address} leads to no dask scheduler: {e}") from e
     with client, parallel_config(backend="dask"):
-        if not client.ncores(): print("waiting for a worker", file=sys.stderr)
-        client.wait_for_workers(1)  # a queue may take its time
+        if not client.ncores(): print("waiting for workers", file=sys.stderr)  # a queue may take its time
         try: yield
-        except KilledWorker as e: raise RuntimeError(f"{e} Too little memory is the usual reason. The same command goes on from here") from e
+        except KilledWorker as e: raise RuntimeError(f"a cell lost {e.allowed_failures + 1} workers; the same command goes on from here, and a scheduler with a higher distributed.scheduler.allowed-failures puts up with more") from e
 
 
 def grid(

@@ -11,11 +11,13 @@ import hashlib
 import io
 import traceback
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 from matplotlib.figure import Figure
 
 from .data import Dataset, _file_name, load_ucr, read_dataset, write_atomically
@@ -101,19 +103,38 @@ def run_cell(data, params, seed, folder, settings, wait=False):
     return True
 
 
+@contextmanager
+def _begun(folder, times=3):
+    "Note how far a cell was when it was begun; an error if that many processes in a row ended, without a word, where they had begun."
+    note, here = folder / "begun.txt", " ".join(sorted(p.relative_to(folder).as_posix() for p in folder.glob("run/*/checkpoint-*"))) or "no checkpoint"
+    before = note.read_text(encoding="utf-8").splitlines()[-times:] if note.exists() else []
+    if before == [here] * times: raise RuntimeError(f"{times} processes in a row were killed at this cell without getting any further; too little memory is the usual reason. Delete {note} to try it again")
+    write_atomically(note, "\n".join([*before, here]))
+    try: yield
+    finally: note.unlink(missing_ok=True)
+
+
 def _run_cell(data, params, seed, folder, settings):
     if _is_done(folder): return
     try:
-        data = find_dataset(data)
-        if data.X_test is None: raise ValueError(f"{data.name} has no test series: a grid judges models on them")
-        model = NCVQ(**params, random_state=seed).fit(data.X_train, data.y_train, run_dir=folder / "run")
-        report = evaluate(model, data, random_state=0, verbose=False, **settings)
-        for stage, history in model.history_.items(): report.settings[f"{stage}_seconds"] = history["seconds"][-1]
-        model.save(folder / "model", report=report)
-        report.save(folder / "report")
-        (folder / "error.txt").unlink(missing_ok=True)
+        with _begun(folder):
+            data = find_dataset(data)
+            if data.X_test is None: raise ValueError(f"{data.name} has no test series: a grid judges models on them")
+            model = NCVQ(**params, random_state=seed).fit(data.X_train, data.y_train, run_dir=folder / "run")
+            report = evaluate(model, data, random_state=0, verbose=False, **settings)
+            for stage, history in model.history_.items(): report.settings[f"{stage}_seconds"] = history["seconds"][-1]
+            model.save(folder / "model", report=report)
+            report.save(folder / "report")
+            (folder / "error.txt").unlink(missing_ok=True)
     except Exception:
         write_atomically(folder / "error.txt", traceback.format_exc())
+
+
+def _run_cells(cells, n_jobs, **kw):
+    "What `run_cell` says about each. A dask cluster that is joblib's backend gets all cells at once: joblib counts its workers once, and works here if there is one only; and it would wait for ever for a cell that dask gave up."
+    cluster = getattr(get_active_backend()[0], "client", None)
+    if cluster is None: return Parallel(n_jobs, batch_size=1)(delayed(run_cell)(*c, **kw) for c in cells)
+    return cluster.gather([cluster.submit(run_cell, *c, **kw, pure=False) for c in cells])
 
 
 def run_grid(
@@ -132,9 +153,8 @@ def run_grid(
     cells = [(d, params, seed, folder / _file_name(d.name if isinstance(d, Dataset) else Path(d).stem) / _file_name(name) / str(seed), evaluation)
              for d in datasets for name, params in settings.items() for seed in seeds]
     if len({c[3] for c in cells}) < len(cells): raise ValueError("two cells of the grid have the same name: give data sets and settings names that differ as names of folders")
-    each = Parallel(n_jobs, batch_size=1, pre_dispatch="all")  # one by one, as their times differ; all at once, as workers of a cluster may come later
-    done = each(delayed(run_cell)(*c) for c in cells)
-    each(delayed(run_cell)(*c, wait=True) for c, d in zip(cells, done) if not d)
+    done = _run_cells(cells, n_jobs)
+    _run_cells([c for c, d in zip(cells, done) if not d], n_jobs, wait=True)
     return Results.read(folder)
 
 # %% ../nbs/12_experiments.ipynb #6f7091e1

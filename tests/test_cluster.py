@@ -3,6 +3,7 @@ import json, os, re, signal, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -61,6 +62,13 @@ def assert_same(one, other):
             assert a.read_bytes() == b.read_bytes(), a
 
 
+@pytest.fixture
+def not_here(monkeypatch):
+    "A cell that is computed in this process fails."
+    def fit(*args, **kw): raise AssertionError("a cell was computed here, not by a worker")
+    monkeypatch.setattr(NCVQ, "fit", fit)
+
+
 def kill_one(folder, pids):
     "Kill one of the processes in the middle of a cell; its pid, the folder of the stage, and the seconds that its newest checkpoint remembers."
     while len(list(folder.glob("*/*/*/report.json"))) < len(CELLS):
@@ -80,7 +88,7 @@ def assert_went_on(stage, seconds):
 
 @posix
 @pytest.mark.slow
-def test_a_grid_outlives_a_worker_that_is_killed_and_replaced(one, tmp_path):
+def test_a_grid_outlives_a_worker_that_is_killed_and_replaced(one, tmp_path, not_here):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50) as cluster, distributed.Client(cluster) as client:
         pids = set(client.run(os.getpid).values())
@@ -97,7 +105,7 @@ def test_a_grid_outlives_a_worker_that_is_killed_and_replaced(one, tmp_path):
 
 @posix
 @pytest.mark.slow
-def test_the_command_outlives_a_worker_that_is_lost_for_good(one, tmp_path, monkeypatch, capsys):
+def test_the_command_outlives_a_worker_that_is_lost_for_good(one, tmp_path, not_here, monkeypatch, capsys):
     "A scheduler and two workers as on machines of their own; nobody restarts a worker."
     pytest.importorskip("distributed")
     data, file, out = noise(), tmp_path / "scheduler.json", tmp_path / "grid"
@@ -112,9 +120,13 @@ def test_the_command_outlives_a_worker_that_is_lost_for_good(one, tmp_path, monk
         while not file.exists(): time.sleep(.05)
         with ThreadPoolExecutor(1) as pool:
             killed = pool.submit(kill_one, out, [p.pid for p in processes[1:]])
-            cli.grid(["noise.npz", "--out", "grid", "--methods", *SETTINGS, "--seeds", "0", "1", "--cluster", "scheduler.json", *OPTIONS])
+            command = ["noise.npz", "--out", "grid", "--methods", *SETTINGS, "--seeds", "0", "1", "--cluster", "scheduler.json", *OPTIONS]
+            cli.grid(command)
         pid, stage, seconds = killed.result()
         assert [p.poll() for p in processes[1:]].count(None) == 1 and [p.pid for p in processes[1:] if p.poll() == -signal.SIGKILL] == [pid]
+        assert_same(one, out)
+        (out / "noise" / "naive" / "1" / "report.json").unlink()
+        cli.grid(command)  # one worker with one thread is left, and is still the one that works
     finally:
         for p in processes: p.kill()
         for p in processes: p.wait()
@@ -124,19 +136,65 @@ def test_the_command_outlives_a_worker_that_is_lost_for_good(one, tmp_path, monk
 
 
 def test_the_command_says_what_is_wrong_with_a_cluster(tmp_path, monkeypatch, capsys):
-    dask, _ = pytest.importorskip("dask"), pytest.importorskip("distributed")
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     (tmp_path / "bad.json").write_text("{}")
     def said(address):
         with pytest.raises(SystemExit) as e: cli.grid(["GunPoint", "--out", str(tmp_path / "g"), "--cluster", str(address)])
         err = capsys.readouterr().err
         assert e.value.code == 2 and len(err.splitlines()) == 1
         return err
+    def killed(*args, **kw): raise distributed.KilledWorker("a cell", SimpleNamespace(address="tcp://10.0.0.7:1"), 3)
+    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster, monkeypatch.context() as m:
+        m.setattr(cli, "run_grid", killed)
+        with pytest.raises(SystemExit): cli.grid(["GunPoint", "--out", str(tmp_path / "g"), "--cluster", cluster.scheduler_address])
+        assert capsys.readouterr().err.splitlines() == ["waiting for workers", "ncvq_grid: a cell lost 4 workers; the same command goes on from here, and a scheduler with a higher distributed.scheduler.allowed-failures puts up with more"]
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         for address in ("nonsense", "tcp://127.0.0.1:1", tmp_path / "bad.json", tmp_path / "nothing.json"): assert f"--cluster {address} leads to no dask scheduler" in said(address)
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     assert "pip install 'ncvq_nb[dask]'" in said("tcp://127.0.0.1:1")
     with pytest.raises(SystemExit): cli.grid(["GunPoint", "--out", str(tmp_path / "g"), "--cluster", "tcp://127.0.0.1:1", "--n_jobs", "2"])
     assert "not allowed with" in capsys.readouterr().err and not (tmp_path / "g").exists()
+
+
+FATAL = """if 1:
+    import functools, os, signal, sys, numpy as np, torch._dynamo  # which the optimiser imports; once is enough
+    from pathlib import Path
+    from ncvq_nb import generator, run_grid
+    from ncvq_nb.data import Dataset
+    generator.train = functools.partial(generator.train, checkpoint_every=0, log_every=1)
+    noise, calls = np.random.default_rng(0).normal(size=(12, 24)).astype("float32"), 0
+    data = Dataset("noise", noise, np.arange(12) % 2, noise, np.arange(12) % 2)
+    def start(folder, limit):
+        "What becomes of a process that is killed when it augments for the limit-th time."
+        def fatal(x, generator):
+            global calls
+            calls += 1
+            if calls == limit: os.kill(os.getpid(), signal.SIGKILL)
+            return x
+        if not (pid := os.fork()):
+            results = run_grid([data], {"fatal": dict(TINY, ssl="vibcreg", augment=fatal)}, [0], folder, **JUDGED)
+            os._exit(len(results.failed))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    one, two = Path(sys.argv[1], "one"), Path(sys.argv[1], "two")
+    at_once = [start(one, 2) for _ in range(5)]
+    (error,) = one.glob("*/*/*/error.txt")
+    print("; ".join(map(str, at_once)), error.read_text().splitlines()[-1], sep="\\n")
+    (error.parent / "begun.txt").unlink()
+    print(start(one, 2), start(one, 10**6), list(one.glob("*/*/*/*.txt")))
+    later = []
+    while later[-1:] != [0] and len(later) < 20: later.append(start(two, 22))
+    print(*later)""".replace("TINY", str(TINY)).replace("JUDGED", str(JUDGED))
+
+
+@posix
+@pytest.mark.slow
+def test_a_cell_that_kills_whoever_comes_is_given_up_and_one_that_gets_on_is_not(tmp_path):
+    r = subprocess.run([sys.executable, "-c", FATAL, tmp_path], capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr[-2000:]
+    at_once, error, again, later = r.stdout.splitlines()
+    assert at_once == "-9; -9; -9; 1; 1" and "3 processes in a row were killed at this cell" in error and "begun.txt" in error
+    assert again == "-9 0 []"  # tried again, and then with enough of everything
+    assert later.split()[:-1] == ["-9"] * (len(later.split()) - 1) and len(later.split()) > 4 and later.endswith(" 0")  # killed more often than that, but further on every time
 
 
 # threads of one process
@@ -220,7 +278,7 @@ def test_an_array_of_equal_jobs_shares_a_grid(tmp_path):
 
 @posix
 @pytest.mark.slow
-def test_workers_submitted_by_dask_jobqueue(one, tmp_path, monkeypatch):
+def test_workers_submitted_by_dask_jobqueue(one, tmp_path, not_here, monkeypatch):
     "The script as it stands on page 12, but for data and sizes, and for sbatch and scancel, which start and end processes here."
     dask, jobqueue = pytest.importorskip("dask"), pytest.importorskip("dask_jobqueue")
     program(tmp_path / "bin" / "sbatch", f"""#!/usr/bin/env bash
@@ -238,8 +296,7 @@ echo "Submitted batch job $!"
     script = re.sub(r"^datasets, settings, seeds = .*$", "datasets, settings, seeds = DATA, SETTINGS, range(2)", script, flags=re.M)
     script = replaced(replaced(replaced(script, "export OMP_NUM_THREADS=2", "export OMP_NUM_THREADS=1"), "minimum_jobs=8, maximum_jobs=8", "minimum_jobs=2, maximum_jobs=2"), 'memory="8GB"', 'memory="2GB"')
     names = dict(DATA=[noise()], SETTINGS=SETTINGS)
-    with dask.config.set({"distributed.scheduler.allowed-failures": 3, "jobqueue.slurm.scheduler-options": {"dashboard_address": None}}):
-        exec(script, names)
+    with dask.config.set({"jobqueue.slurm.scheduler-options": {"dashboard_address": None}}): exec(script, names)
     jobs = [p.read_text() for p in tmp_path.glob("job*[0-9]")]
     assert len(jobs) >= 2
     for line in ("#SBATCH --cpus-per-task=2", "#SBATCH -t 04:00:00", "#SBATCH --mem=2G", "export OMP_NUM_THREADS=1"): assert line in jobs[0]
