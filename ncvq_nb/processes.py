@@ -97,33 +97,6 @@ def gather(
 ) -> torch.Tensor:  # (b, …) the rows of all, first those of the first process
     return x if team.size == 1 else _Gather.apply(x, team.rank, team.size)
 
-
-@torch.compiler.disable
-def mine(
-    x: torch.Tensor,  # (b, …) joint batch, b a multiple of the number of processes
-    team: Team,
-) -> torch.Tensor:  # (b / W, …) the rows of this process
-    return x if team.size == 1 else _Mine.apply(x, team.rank, team.size)
-
-
-@torch.compiler.disable
-def gather(
-    x: torch.Tensor,  # (b / W, …) the rows of this process
-    team: Team,
-) -> torch.Tensor:  # (b, …) the rows of all, first those of the first process
-    return x if team.size == 1 else _Gather.apply(x, team.rank, team.size)
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        x = x.contiguous().clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, g): return _Sum.forward(ctx, g)
-
 # %% ../nbs/06a_processes.ipynb #39e0adb5
 def _column(v): return v[:, None, None]
 
