@@ -85,7 +85,7 @@ class _Gather(torch.autograd.Function):
 @torch.compiler.disable
 def mine(
     x: torch.Tensor,  # (b, …) joint batch, b a multiple of the number of processes
-    team: Team,
+    team: Team,  # of one or of several
 ) -> torch.Tensor:  # (b / W, …) the rows of this process
     return x if team.size == 1 else _Mine.apply(x, team.rank, team.size)
 
@@ -93,7 +93,7 @@ def mine(
 @torch.compiler.disable
 def gather(
     x: torch.Tensor,  # (b / W, …) the rows of this process
-    team: Team,
+    team: Team,  # of one or of several
 ) -> torch.Tensor:  # (b, …) the rows of all, first those of the first process
     return x if team.size == 1 else _Gather.apply(x, team.rank, team.size)
 
@@ -137,7 +137,7 @@ def _joint_batch_norm(team, m, z):
 @contextmanager
 def shared_out(
     objective: nn.Module,  # `by_row` holds those of its modules that treat each series by itself, but for batch norms within
-    team: Team,
+    team: Team,  # of one or of several
 ):
     "Let each process of a team compute its rows."
     if team.size == 1:
@@ -158,7 +158,7 @@ def shared_out(
 @torch.no_grad()
 def average(
     tensors: list[torch.Tensor],  # of all processes in the same order
-    team: Team,
+    team: Team,  # of one or of several
 ):
     "Put the mean over the processes in the place of each tensor, by one message."
     if team.size == 1 or not tensors: return
@@ -170,7 +170,7 @@ def average(
 @torch.no_grad()
 def spread(
     tensors: list[torch.Tensor],  # of all processes in the same order
-    team: Team,
+    team: Team,  # of one or of several
 ):
     "Put the tensors of the first process in the place of everyone's."
     if team.size == 1: return
