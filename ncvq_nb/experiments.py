@@ -133,7 +133,7 @@ def _run_cell(data, params, seed, folder, settings):
 def _run_cells(cells, n_jobs, **kw):
     "What `run_cell` says about each. A dask cluster that is joblib's backend gets all cells at once: joblib counts its workers once, and works here if there is one only; and it would wait for ever for a cell that dask gave up."
     cluster = getattr(get_active_backend()[0], "client", None)
-    if cluster is None: return Parallel(n_jobs, batch_size=1)(delayed(run_cell)(*c, **kw) for c in cells)
+    if cluster is None: return Parallel(**({} if n_jobs is None else {"n_jobs": n_jobs}), batch_size=1)(delayed(run_cell)(*c, **kw) for c in cells)
     return cluster.gather([cluster.submit(run_cell, *c, **kw, pure=False) for c in cells])
 
 

@@ -140,7 +140,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weight_decay: float | tuple = 1e-5,  # of AdamW
         validation_fraction: float = 0.0,  # share of the series held out to watch the loss; the prior then ends at its best moment
         precision: str = "float32",  # or "bfloat16" for the heavy layers
-        compile: bool = False,  # let `torch.compile` translate the prior? Training steps and samples of the thesis' size then take two thirds of the time, after half a minute; needs a C++ compiler
+        compile: bool = False,  # let `torch.compile` translate the prior? Training steps and samples of the thesis' size then take two thirds of the time, after half a minute; needs a C++ compiler. On a GPU, steps of both stages become one graph as well
         device: str = "auto",  # "auto" takes a GPU where there is one
         random_state: int | np.random.Generator | None = None,  # everything random follows from it
         verbose: bool = False,  # progress bars?
@@ -247,7 +247,7 @@ def fit_prior(
         prior = MaskGIT(self.tokenizer_.n_tokens, n_codes, 0 if self.classes_ is None else len(self.classes_), code_dim=code_dim,
                         dim=self.prior_dim, depth=self.prior_depth, heads=self.prior_heads, dropout=self.prior_dropout).to(s.device)
     if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
-    if self.compile: prior.compile(mode="reduce-overhead" if s.is_cuda else None)
+    if self.compile: prior.compile()
     objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
     with log.opened(self._configuration()):
         history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None, rows=rows,
@@ -359,7 +359,8 @@ def _training(self: NCVQ, stage, n, folder, name):
     "The keywords of `train` for a stage."
     epochs, batch, lr, decay = (_stage(getattr(self, k), stage) for k in ("epochs", "batch_size", "lr", "weight_decay"))
     steps = STEPS[stage] if epochs is None else max(1, round(epochs * n / min(batch, n)))
-    return dict(steps=steps, batch_size=int(batch), lr=lr, weight_decay=decay, seed=seed_of(self.seed_, name, "train"), precision=self.precision,
+    capture = self.compile and _device(self.device).type == "cuda" and not (stage == 0 and callable(self.augment))
+    return dict(steps=steps, batch_size=int(batch), lr=lr, weight_decay=decay, seed=seed_of(self.seed_, name, "train"), precision=self.precision, capture=capture,
                 folder=folder and folder / name, verbose=self.verbose, name=name)
 
 

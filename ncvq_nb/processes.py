@@ -82,7 +82,6 @@ class _Gather(torch.autograd.Function):
     def backward(ctx, g): return g.chunk(ctx.size)[ctx.rank] * ctx.size, None, None
 
 
-@torch.compiler.disable
 def mine(
     x: torch.Tensor,  # (b, …) joint batch, b a multiple of the number of processes
     team: Team,  # of one or of several
@@ -90,7 +89,6 @@ def mine(
     return x if team.size == 1 else _Mine.apply(x, team.rank, team.size)
 
 
-@torch.compiler.disable
 def gather(
     x: torch.Tensor,  # (b / W, …) the rows of this process
     team: Team,  # of one or of several
@@ -145,9 +143,10 @@ def shared_out(
         return
     by_row, hooks = getattr(objective, "by_row", ()), []
     norms = [m for part in by_row for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
+    take, put = map(torch.compiler.disable, (mine, gather))  # not as decorators: they would load PyTorch's compiler with this library
     for part in by_row:
-        hooks.append(part.register_forward_pre_hook(lambda m, args: tuple(mine(x, team) for x in args) if m.training else None))
-        hooks.append(part.register_forward_hook(lambda m, args, out: gather(out, team) if m.training else None))
+        hooks.append(part.register_forward_pre_hook(lambda m, args: tuple(take(x, team) for x in args) if m.training else None))
+        hooks.append(part.register_forward_hook(lambda m, args, out: put(out, team) if m.training else None))
     for m in norms: m.forward = partial(_joint_batch_norm, team, m)
     try: yield
     finally:

@@ -75,7 +75,7 @@ class VectorQuantizer(nn.Module):
     ):
         "One step of the moving average, with revival and orthogonality."
         decay, K = self.decay if decay is None else decay, len(self.codebook)
-        chosen = F.one_hot(s, K).to(z.dtype) / len(z)  # (n, K)
+        chosen = (s[:, None] == torch.arange(K, device=s.device)).to(z.dtype) / len(z)  # (n, K)
         self.ema_count.mul_(decay).add_(chosen.sum(0), alpha=1 - decay)
         self.ema_sum.mul_(decay).add_(chosen.T @ z, alpha=1 - decay)
         self.ema_weight.mul_(decay).add_(1 - decay)

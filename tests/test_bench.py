@@ -42,10 +42,9 @@ def test_a_step_is_a_step_of_train():
     a = objective("barlow", x, augment="warp")
     b = copy.deepcopy(a)
     train(a, (x,), steps=steps, batch_size=8, lr=lr, weight_decay=model.weight_decay, seed=0)
-    opt, order, g = bench._adamw(b.train(), model), Order(len(x), 8, 0), gen()
-    stepper = Stepper(b, opt)
+    stepper, order, g = bench._stepper(bench.Case(model, None, None, x, "float32", 4), b.train()), Order(len(x), 8, 0), gen()
     for i in range(steps):
-        for group in opt.param_groups: group["lr"] = cosine_lr(i, steps, lr)
+        stepper.rate(cosine_lr(i, steps, lr))
         g.manual_seed(seed_of(0, "step", i))
         stepper.step(i, [x[order.batch(i)]], g)
     for (k, v), w in zip(a.state_dict().items(), b.state_dict().values()): assert torch.equal(v, w), k

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from ncvq_nb import NCVQ, generator
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
-from ncvq_nb.training import Stepper, _decay_groups, train
+from ncvq_nb.training import Order, Stepper, _adamw, cosine_lr, cuda_graph, train
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, gpu])]
@@ -62,22 +62,37 @@ def test_first_losses_are_those_of_the_processor(device, precision, rtol):
         o.start(x, torch.Generator().manual_seed(0))
         o.tokenizer.vq.revive_below = 0
         o.to(device, memory_format=torch.channels_last).train()
-        s = Stepper(o, torch.optim.AdamW(_decay_groups(o, 1e-5), lr=1e-3, fused=True), precision)
+        s = Stepper(o, _adamw(o, 1e-3, 1e-5), precision)
         return [float(s.step(i, [x.to(device)], torch.Generator(device))[0]["loss"]) for i in range(10)]
     assert_allclose(losses(device, precision), losses("cpu", "float32"), rtol=rtol)
 
 
 @pytest.mark.cuda
 @gpu
+@pytest.mark.parametrize("capture", [None, cuda_graph])
 @pytest.mark.parametrize("ssl, augment", [(None, None), ("barlow", "warp"), ("vicreg", "slice"), ("vibcreg", "gauss")])
-def test_no_step_waits_for_the_host(ssl, augment):
+def test_no_step_waits_for_the_host(ssl, augment, capture):
     x = torch.from_numpy(walks()[0]).cuda()
     o = TokenizerLoss(Tokenizer(2, 64, dim=16, n_res_blocks=1, n_codes=16), ssl=ssl, augment=augment, projector_dim=64).cuda().train()
-    s, gen = Stepper(o, torch.optim.AdamW(_decay_groups(o, 1e-5), lr=1e-3, fused=True)), torch.Generator("cuda").manual_seed(0)
-    s.step(0, [x[:16]], gen)
+    s, gen, order = Stepper(o, _adamw(o, 1e-3, 1e-5, captured=capture is not None), capture=capture), torch.Generator("cuda"), Order(24, 16, 0, "cuda")
+    def step(i):
+        s.rate(cosine_lr(i, 20, 1e-3)), gen.manual_seed(i)
+        return s.step(i, [x[order.batch(i)]], gen)
+    for i in range(6): step(i)
     torch.cuda.synchronize()
     try:
         torch.cuda.set_sync_debug_mode("error")
-        for i in range(1, 4): s.step(i, [x[:16]], gen)
+        for i in range(6, 12): terms, norm = step(i)
     finally: torch.cuda.set_sync_debug_mode("default")
-    assert s.refused() is None
+    assert s.refused() is None and torch.isfinite(norm) and all(map(torch.isfinite, terms.values()))
+
+
+@pytest.mark.cuda
+@gpu
+def test_captured_training_is_training(tmp_path):
+    "`compile=True` on a GPU: both stages as CUDA graphs, the prior translated as well; and a run that is continued."
+    X, y = walks()
+    m, plain = (NCVQ("barlow", "warp", device="cuda", compile=c, **TINY).fit(X, y, run_dir=tmp_path / str(c)) for c in (True, False))
+    for stage in ("tokenizer", "prior"): assert_allclose(m.history_[stage]["loss"][:5], plain.history_[stage]["loss"][:5], rtol=.02)
+    assert m.sample(5, y=1, guidance_scale=2.0, random_state=0).shape == (5, 2, 64)
+    assert np.array_equal(NCVQ("barlow", "warp", device="cuda", compile=True, **TINY).fit(X, y, run_dir=tmp_path / "True").encode(X), m.encode(X))

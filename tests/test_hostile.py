@@ -127,6 +127,10 @@ def overlapping(h): return {k: {**v, "data_offsets": [0, v["data_offsets"][1] - 
 def nested(n): return text(lambda t: t.replace('"format"', f'"x": {"[" * n}{"]" * n}, "format"', 1))
 nan, inf = float("nan"), float("inf")
 
+try: to_bytes({"a": torch.zeros(1, dtype=torch.complex64)})
+except KeyError: COMPLEX = {}  # an old safetensors writes none
+else: COMPLEX = {"complex numbers": weights(lambda t: t.update({"vq.codebook": t["vq.codebook"].to(torch.complex64)}))}
+
 FORGED = {
     # what is no safetensors file
     "a pickle as weights": pickled, "a zip bomb's head": blob(lambda b: b"PK\3\4" + b"\0" * 100),
@@ -138,7 +142,7 @@ FORGED = {
     # other tensors
     "tensor missing": weights(lambda t: t.pop("vq.codebook")), "tensor too many": weights(lambda t: t.update(extra=torch.zeros(3))), "tensor turned": weights(lambda t: t.update({"vq.ema_sum": torch.zeros(1, 64)})),
     "prior's tensor missing": weights(lambda t: t.pop("position"), "prior.safetensors"), "no tensors": weights(lambda t: t.clear()),
-    "doubles": weights(lambda t: t.update({k: v.double() for k, v in t.items()})), "whole numbers": weights(lambda t: t.update({"vq.codebook": t["vq.codebook"].long()})), "complex numbers": weights(lambda t: t.update({"vq.codebook": t["vq.codebook"].to(torch.complex64)})),
+    "doubles": weights(lambda t: t.update({k: v.double() for k, v in t.items()})), "whole numbers": weights(lambda t: t.update({"vq.codebook": t["vq.codebook"].long()})), **COMPLEX,
     "halves": weights(lambda t: t.update(position=t["position"].bfloat16()), "prior.safetensors"),
     "NaN among the codes": weights(lambda t: t["vq.codebook"][0].fill_(nan)), "infinity in the prior": weights(lambda t: t["position"][0].fill_(-inf), "prior.safetensors"),
     # sizes

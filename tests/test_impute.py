@@ -140,7 +140,7 @@ def test_two_stories_are_told_apart():
         G[..., gap] = np.nan
         out = m.impute(G, random_state=0)
         own, far = (np.abs(out[:, 0] - s[k])[:, gap].mean(1) for s in (stories, stories[::-1]))
-        assert own.max() < .15 < far.min(), (gap, own.max(), far.min())
+        assert own.max() < .25 < far.min(), (gap, own.max(), far.min())
 
 
 def test_the_label_decides_where_nothing_else_does():
