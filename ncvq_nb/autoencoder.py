@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
     ):
         super().__init__()
         self.f = nn.Sequential(nn.LeakyReLU(), nn.Conv2d(dim, dim, 3, padding=1), nn.BatchNorm2d(dim) if norm else nn.Identity(),
-                               nn.LeakyReLU(), Pointwise(dim, dim))
+                               nn.LeakyReLU(inplace=True), Pointwise(dim, dim))
 
     def forward(self, h): return h + self.f(h)
 
@@ -57,7 +57,7 @@ class Encoder(nn.Sequential):
     ):
         layers = []
         for i in range(len(widths) - 1):
-            layers += [nn.ReplicationPad2d(1), nn.Conv2d(dim if i else in_channels, dim, (3, 4), stride=(1, 2)), nn.BatchNorm2d(dim), nn.LeakyReLU()]
+            layers += [nn.ReplicationPad2d(1), nn.Conv2d(dim if i else in_channels, dim, (3, 4), stride=(1, 2)), nn.BatchNorm2d(dim), nn.LeakyReLU(inplace=True)]
         super().__init__(*layers, *_residual_stack(dim, n_res_blocks, True))
 
 # %% ../nbs/03_autoencoder.ipynb #7721c895
@@ -75,5 +75,5 @@ class Decoder(nn.Sequential):
         for i in range(len(widths) - 1, 0, -1):
             odd = (0, widths[i - 1] - 2 * widths[i])
             layers.append(nn.ConvTranspose2d(dim, dim if i > 1 else out_channels, (3, 4), stride=(1, 2), padding=1, output_padding=odd))
-            if i > 1: layers += [nn.BatchNorm2d(dim), nn.LeakyReLU()]
+            if i > 1: layers += [nn.BatchNorm2d(dim), nn.LeakyReLU(inplace=True)]
         super().__init__(*layers)

@@ -852,10 +852,10 @@ def evaluate(
 
 # %% ../nbs/10_metrics.ipynb #a656509b
 def _test_labels(y, y_test, n, rng):
-    "`n` labels as frequent as in the test set, of classes that the train set has."
+    "`n` labels in the shares of the test set, as exact as n allows, of classes that the train set has."
     known = y_test[np.isin(y_test, y)]
     if not len(known): raise ValueError("no class of the test set occurs in the train set: generate unconditionally")
-    return known if n == len(known) else rng.choice(known, n)
+    return known if n == len(known) else rng.permutation(np.sort(known)[((rng.random() + np.arange(n)) / n * len(known)).astype(int).clip(max=len(known) - 1)])
 
 def _the_fcn(fcn, data, y, y_test, cache_dir, job):
     "The classifier that judges, or None with a note."

@@ -24,7 +24,7 @@ def projector(
     dim: int,  # width of all layers; 4096 in the thesis
 ) -> nn.Sequential:
     "Three linear layers with batch norm and ReLU between them."
-    return nn.Sequential(nn.Linear(in_dim, dim), nn.BatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, dim), nn.BatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, dim))
+    return nn.Sequential(nn.Linear(in_dim, dim), nn.BatchNorm1d(dim), nn.ReLU(inplace=True), nn.Linear(dim, dim), nn.BatchNorm1d(dim), nn.ReLU(inplace=True), nn.Linear(dim, dim))
 
 # %% ../nbs/05_ssl.ipynb #4bd69ac6
 def cross_square_sum(

@@ -1,9 +1,13 @@
-"""What several test files share: a browser, where there is one."""
+"""What several test files share: a browser, where there is one, and a processor that multiplies bfloat16."""
 import os, shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from ncvq_nb.metrics import _fast_bfloat16
+
+imitated = pytest.mark.skipif(not _fast_bfloat16(torch.device("cpu")), reason="this processor only imitates bfloat16, which takes minutes here")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

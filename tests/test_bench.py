@@ -15,7 +15,8 @@ from ncvq_nb.maskgit import MaskGIT, MaskGITLoss, fill
 from ncvq_nb.metrics import FCNClassifier, _fcn, _seed
 from ncvq_nb.ssl import barlow_twins_loss, vibcreg_loss, vicreg_loss
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
-from ncvq_nb.training import Stepper, Order, cosine_lr, seed_of, seeded, train
+from ncvq_nb.training import Order, cosine_lr, seed_of, seeded, train
+from conftest import imitated
 
 SMALL = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=64, prior_dim=32, prior_depth=1, sampling_steps=3)
 TINY = dict(batch=6, length=32, repeats=3, matmul=64, n_samples=4, compile=False, **SMALL)
@@ -342,6 +343,9 @@ def test_quick_is_a_choice_of_works_and_limits(monkeypatch, capsys):
     (works, quick), (everything, full), (_, own) = asked
     assert everything is None and full["lengths"] == (140, 500, 1024) and full["memory"] and full["repeats"] == 10 and full["precision"] is full["compile"] is full["devices"] is None
     assert quick["lengths"] == (140,) and not quick["memory"] and quick["precision"] is None and quick["compile"] is False and quick["batch"] == 128 and {"stage1/naive", "stage1/barlow", "stage1/vibcreg", "stage2", "sample", "augment/warp", "encode", "decode"} <= set(works)
+    monkeypatch.setattr(bench, "benchmark", lambda works, *, each, **kw: [rows.append(r) or each(rows) or r for r in steps] and rows)
+    steps, rows = [dict(bench.measure("encode", textbook=False, **TINY), work=w, length=140, median_ms=100.0) for w in bench.STEPS], bench.Measurements()
+    assert call("--quick") == 0 and f"the thesis' grid on cpu at this speed, one run after another: {bench.thesis_hours(rows)['stage 1']:,.3g} hours of stage 1, " in capsys.readouterr().out
     assert own["lengths"] == (64,) and own["repeats"] == 7 and own["precision"] == "bfloat16" and own["memory"]
 
 
@@ -388,8 +392,7 @@ def test_on_a_gpu():
 
 # the same training, and sizes that grow
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("work", ["stage1/naive", "stage1/barlow", "stage1/vibcreg", "stage2"])
+@pytest.mark.parametrize("work, precision", [*((w, "float32") for w in bench.STEPS), *(pytest.param(w, "bfloat16", marks=imitated if w == "stage2" else ()) for w in bench.STEPS)])
 def test_two_hundred_steps_go_the_same_way(work, precision):
     X, y = bench.bench_series(24, 48)
     c = bench.loss_curves(work, X, y, precision=precision, **{**SMALL, "n_codes": 16})

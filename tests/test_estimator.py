@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 import ncvq_nb.generator as generator
 from ncvq_nb import NCVQ
 from ncvq_nb.generator import can_compile
+from conftest import imitated
 
 TINY = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=3, random_state=0)
 
@@ -735,7 +736,7 @@ def test_views_that_work_in_place_change_neither_the_users_series_nor_the_origin
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=imitated)])
 def test_a_compiled_prior_is_the_same_prior(tmp_path, precision):
     X, y = np.random.default_rng(0).normal(size=(12, 32)), np.arange(12) % 2
     small = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=(1, 30), batch_size=6, random_state=0, precision=precision)

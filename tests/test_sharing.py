@@ -28,7 +28,7 @@ def model(): return fitted(np.array(["sit", "stand up"])[series()[1]])
 def report(model):
     X, y = series(n=24)
     names = np.array(["sit", "stand up"])[y]
-    return nv.evaluate(model, nv.Dataset("chairs", X[:12], names[:12], X[12:], names[12:]), n_samples=8, random_state=0, verbose=False)
+    return nv.evaluate(model, nv.Dataset("chairs", X[:12], names[:12], X[12:], names[12:]), n_samples=8, n_resamples=20, cas_total=24, fcn=dict(max_steps=20), cache_dir=False, random_state=0, verbose=False)
 
 
 def card_of(folder): return (folder / "README.md").read_text(encoding="utf-8")

@@ -223,7 +223,7 @@ def test_nothing_that_looks_at_a_model_changes_it(tmp_path):
 
 # long runs
 
-@pytest.mark.parametrize("times", [int(os.environ.get("NCVQ_SOAK", 100))])
+@pytest.mark.parametrize("times", [int(os.environ.get("NCVQ_SOAK", 60))])
 def test_memory_stays_flat(times):
     pytest.importorskip("psutil", reason="psutil measures memory")
     r = subprocess.run([sys.executable, DRIVERS / "soak.py", str(times)], env=ENV, capture_output=True, text=True)
