@@ -44,7 +44,8 @@ def seed_of(
 
 def _seed_global(seed, device):
     torch.default_generator.manual_seed(seed)
-    if torch.device(device).type == "cuda": torch.cuda.manual_seed(seed)
+    if torch.device(device).type == "cuda":
+        with torch.cuda.device(device): torch.cuda.manual_seed(seed)
 
 
 _turn = threading.RLock()
@@ -234,9 +235,9 @@ def cuda_graph(
     generator: torch.Generator,  # that it draws from, besides the global one
 ) -> tuple[Callable, object]:  # what repeats it, and what it gave: tensors that every repetition fills anew
     "Capture a function's work on the GPU, without doing it."
-    graph = torch.cuda.CUDAGraph()
+    graph, device = torch.cuda.CUDAGraph(), generator.device
     graph.register_generator_state(generator)
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"): found = f()
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"): found = f()
     return graph.replay, found
 
 
