@@ -182,5 +182,5 @@ class SSLHead(nn.Module):
         h = self.project(torch.cat([pool(z1), pool(z2)]))
         with torch.autocast(h.device.type, enabled=False):
             p1, p2 = h.float().chunk(2)
-            self.spread = _variance(p1.detach(), 0).sqrt().mean()  # near 0 where all series are projected to one point
+            if self.training: self.spread = _variance(p1.detach(), 0).sqrt().mean()  # near 0 where all series are projected to one point
             return self.weight * self.loss(p1, p2)

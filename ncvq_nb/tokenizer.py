@@ -111,7 +111,7 @@ class TokenizerLoss(nn.Module):
         u = tok.stft(views)  # (b or 2b, 2c, f, t)
         z = tok.encoder(u)  # (b or 2b, d, f, t')
         q = tok.vq(z[:b], generator)
-        self.last = q.s
+        if self.training: self.last = q.s
         u_hat = tok.decoder(torch.cat([q.z_q.to(z.dtype), z[b:]])).float()
         x_hat = tok.stft.inverse(u_hat, tok.length)
         terms = dict(time=F.mse_loss(x_hat[:b], x), stft=F.mse_loss(u_hat[:b], u[:b]), commitment=self.commitment * q.commitment)

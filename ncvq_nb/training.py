@@ -236,15 +236,16 @@ def cuda_graph(
 ) -> tuple[Callable, object]:  # what repeats it, and what it gave: tensors that every repetition fills anew
     "Capture a function's work on the GPU, without doing it."
     graph, device = torch.cuda.CUDAGraph(), generator.device
-    graph.register_generator_state(generator)
-    with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"): found = f()
+    with torch.cuda.device(device):
+        graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"): found = f()
     return graph.replay, found
 
 
-def _beside(device, f, *args):
-    "Call a function on a stream of its own, where there are streams."
-    if device.type != "cuda": return f(*args)
-    side, main = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+def _beside(side, f, *args):
+    "Call a function on another stream, where there are streams."
+    if side is None: return f(*args)
+    main = torch.cuda.current_stream(side.device)
     side.wait_stream(main)
     with torch.cuda.stream(side): found = f(*args)
     main.wait_stream(side)
@@ -269,6 +270,7 @@ class Stepper:
         self.safe, self.device = [b.clone() for b in self.buffers], self.params[0].device
         self.on_host = self.device.type != "cuda" and capture is None if defer is None else not defer
         self.capture, self.taken, self.repeat = capture, 0, None
+        self.side = torch.cuda.Stream(self.device) if capture is not None and self.device.type == "cuda" else None
         if not self.on_host: opt.found_inf, self.stuck, self.number = torch.zeros((), device=self.device), *torch.tensor([-1, 0], device=self.device)  # the fused optimiser reads found_inf
 
     def rate(self, lr: float):
@@ -299,7 +301,7 @@ class Stepper:
         self.number.fill_(i)
         if self.capture is None: return self._unseen(batch, generator)
         self.taken += 1
-        if self.taken <= _WARM_UP: return _beside(self.device, self._unseen, batch, generator)
+        if self.taken <= _WARM_UP: return _beside(self.side, self._unseen, batch, generator)
         if self.repeat is None:
             self.batch = [t.clone() for t in batch]
             self.repeat, self.found = self.capture(lambda: self._unseen(self.batch, generator), generator)

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ncvq_nb.maskgit import MaskGIT, MaskGITLoss
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
-from ncvq_nb.training import Stepper, _adamw, cosine_lr, cuda_graph, seed_of, seeded, train
+from ncvq_nb.training import Stepper, _adamw, cosine_lr, cuda_graph, evaluate_loss, seed_of, seeded, train
 from test_devices import DEVICES
 
 ON_HOST = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "unique_dim")
@@ -100,6 +100,19 @@ def test_a_bad_batch_is_refused_within_the_graph():
     assert refused == too == 7 and np.isnan(two[7]).any() and np.array_equal(one, two, equal_nan=True)
     weights = [k for k in state if k.startswith("tokenizer.encoder") and k.endswith("weight")]
     assert weights and all(torch.equal(again[k], state[k]) and torch.equal(again[k], before[k]) for k in weights)  # the optimiser has stood still
+
+
+def test_what_is_watched_is_of_training_steps_though_series_are_judged_between_them():
+    def watched(capture):
+        with seeded(0): o, (x,) = tokenizer("barlow", "warp")
+        s, gen, seen = Stepper(o.train(), _adamw(o, .01, 0, captured=True), defer=True, capture=capture), torch.Generator(), []
+        for i in range(8):
+            s.step(i, [x[:16] if i % 2 else x[8:]], gen.manual_seed(i))
+            seen.append({k: float(v) for k, v in o.vitals().items()})
+            evaluate_loss(o, (x[:2],))
+        return seen
+    one, two = watched(None), watched(tape)
+    assert one == two and len({v["spread"] for v in one}) == 8
 
 
 def test_the_tape_finds_what_a_graph_would_not_see():
