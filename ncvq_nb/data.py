@@ -271,6 +271,8 @@ def _rows(path):
     if not rows: raise ValueError(f"{path} is empty: one series per row is expected")
     return rows if delimiter != " " else [(i, [c for c in row if c]) for i, row in rows]
 
+def _whole_cell(c): return c.strip().lstrip("+-").isdecimal()
+
 def _has_header(rows):
     "Whether the first row names the columns."
     (_, head), *body = rows
@@ -283,7 +285,8 @@ def _has_header(rows):
         if cell.strip().lower() in _LABEL_NAMES and cell not in (row[j] for _, row in body):
             times = np.array([v for c in head if (v := _number(c)) is not None])
             return len(times) > 2 and times[1] > times[0] and np.allclose(np.diff(times), times[1] - times[0])
-    whole = lambda cells: all(c.strip().lstrip("+-").isdecimal() for c in cells)
+    if len(head) >= 8 and [_number(c) for c in head] == list(range(len(head))): return all([_number(c) for c in row] != [_number(c) for c in head] for _, row in body)  # by pandas
+    whole = lambda cells: all(map(_whole_cell, cells))
     inner = [_number(c) for c in head[1:-1]]
     return whole(head[1:-1]) and inner[:1] in ([0], [1]) and all(np.diff(inner) == 1) and not whole(body[0][1][1:-1])
 
@@ -302,7 +305,7 @@ def _label_column(names, rows, label, path):
     for j in (0, last):
         if all(_is_text(row[j]) for _, row in rows): return j
     values = [_number(row[0]) for _, row in rows]
-    if None not in values and _whole(np.array(values)).all() and (len(set(values)) < len(values) or len(values) < 10): return 0
+    if None not in values and _whole(np.array(values)).all() and (len(set(values)) < len(values) or len(values) < 10 and (sorted(values) in (list(range(len(values))), list(range(1, len(values) + 1))) or not all(_whole_cell(c) for _, row in rows for c in row))): return 0
     raise ValueError(f"{path}: no column looks like labels (headed 'label', or of text, or a first column of whole numbers that repeat): "
                      "pass label=None if there are none, else label='first', 'last' or the column's name")
 
@@ -353,8 +356,8 @@ def _read_ts(path):
     return np.array(X), _text_labels(labels) if labelled else None
 
 # %% ../nbs/00_data.ipynb #b7d36bbe
-def _read_npz(path):
-    "The arrays of a .npz file, without pickle."
+def _read_npz(path, label):
+    "The arrays of a .npz file, without pickle. Labels under another name than theirs are not passed over."
     try:
         with np.load(path, allow_pickle=False) as z: found = {k: z[k] for k in z.files}
     except Exception as e:
@@ -365,6 +368,10 @@ def _read_npz(path):
                          "make it again with np.savez(path, X=X, y=y)") from e
     if not {"X", "X_train"} & set(found):
         raise ValueError(f"{path} has the arrays {sorted(found)}, but neither 'X' nor 'X_train': save it with np.savez(path, X=X, y=y)")
+    name = "y" if "X" in found else "y_train"
+    odd = [k for k in found if k not in ("y", "y_train", "y_test") and k.lower().removesuffix("_train") in _LABEL_NAMES | {"targets", "classes"}] + ["y"] * (name != "y" and "y" in found)
+    if label is not None and name not in found and odd:
+        raise ValueError(f"{path} has no {name!r}, but {odd[0]!r}: if these are the labels, save them as {name!r}, else pass label=None")
     return found
 
 def _read(path, label):
@@ -377,7 +384,7 @@ def _read(path, label):
     if kind not in (".npz", ".csv", ".tsv", ".ts"): raise ValueError(f"{path}: cannot read {kind!r}, allowed are .npz, .csv, .tsv and .ts")
     if kind in (".npz", ".ts") and label not in ("auto", None):
         raise ValueError(f"label={label!r} is for .csv and .tsv files: {path} says itself where its labels are")
-    found = _read_npz(path) if kind == ".npz" else dict(zip("Xy", _read_ts(path) if kind == ".ts" else _read_table(path, label)))
+    found = _read_npz(path, label) if kind == ".npz" else dict(zip("Xy", _read_ts(path) if kind == ".ts" else _read_table(path, label)))
     return {k: v for k, v in found.items() if not (label is None and k.startswith("y"))}
 
 @contextmanager

@@ -555,3 +555,30 @@ def test_write_atomically(tmp_path):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): write_atomically(f, fails)
     assert f.read_text() == "three" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name, more", [("Y", {}), ("labels", {}), ("label", {}), ("target", {}), ("classes", {}), ("y", dict(X_test=np.zeros((2, 9))))])
+def test_labels_of_an_npz_under_another_name_are_not_passed_over(tmp_path, name, more):
+    X, f = rng.normal(size=(6, 9)), tmp_path / "a.npz"
+    np.savez(f, **{"X_train" if more else "X": X, name: np.arange(6) % 2}, **more)
+    with says(f"but {name!r}", "label=None"): read_dataset(f)
+    assert read_dataset(f, label=None).y_train is None
+    np.savez(f, X=X, y=np.arange(6) % 2, labels=np.arange(6), note=np.arange(3))
+    assert read_dataset(f).y_train.tolist() == [0, 1] * 3
+
+
+def test_whole_numbers_under_a_header_of_pandas(tmp_path):
+    f, A = tmp_path / "a.csv", rng.integers(0, 50, (20, 12))
+    head = ",".join(map(str, range(12)))
+    f.write_text("\n".join([head, *(",".join(map(str, row)) for row in A)]))
+    assert np.array_equal(read_series(f, label=None)[0][:, 0], A)
+    f.write_text("\n".join([head] * 3))  # series of counts
+    assert len(read_series(f, label=None)[0]) == 3
+
+
+def test_whole_numbers_that_do_not_repeat_are_no_labels(tmp_path):
+    f = tmp_path / "a.csv"
+    f.write_text("10,1,2\n20,3,4\n30,5,6\n")
+    with says("no column looks like labels"): read_series(f)
+    f.write_text("10,1.5,2\n20,3,4\n30,5,6\n")  # beside decimals, in a small table
+    assert read_series(f)[1].tolist() == [10, 20, 30]
