@@ -311,6 +311,7 @@ class Stepper:
 
     def _unseen(self, batch, generator):
         "A step that the host does not look at."
+        for s, b in zip(self.safe, self.buffers): torch.where(self.stuck < 0, b, s, out=s)
         terms, norm = self.gradients(batch, generator)
         sick = ~torch.isfinite(terms["loss"] + norm)
         self.stuck.copy_(torch.where((self.stuck < 0) & sick, self.number, self.stuck))
@@ -320,9 +321,7 @@ class Stepper:
 
     def refused(self) -> int | None:  # the first step that was not taken
         if self.on_host: return None
-        i = int(self.stuck)
-        if i < 0: return self.keep()
-        return i
+        return None if (i := int(self.stuck)) < 0 else i
 
     def keep(self):
         if self.buffers: torch._foreach_copy_(self.safe, self.buffers)
@@ -334,7 +333,7 @@ class Stepper:
 # %% ../nbs/07_training.ipynb #76c5dcc1
 class NonFiniteError(FloatingPointError):
     "A loss or a gradient that is no finite number; has step, series, terms and, where one was written, the path of a file for looking at it."
-    def __init__(self, message, *, step, series, terms, path=None):
+    def __init__(self, message, *, step=None, series=(), terms=None, path=None):  # defaults for pickle, which fills in the rest
         super().__init__(message)
         self.step, self.series, self.terms, self.path = step, series, terms, path
 
@@ -409,6 +408,7 @@ def train(
     log_every: int | None = None,  # steps in a line of the history; about 200 lines if not given
     folder: Path | None = None,  # where checkpoints and history.csv go, and where a cut-off run is picked up
     checkpoint_every: float | None = None,  # seconds between checkpoints; if not given, 50 times as long as it takes to write one
+    fingerprint: str | None = None,  # tells data sets apart; a folder's run on another one is refused
     rows: torch.Tensor | None = None,  # (n) numbers by which an error calls the series; their places in `data` if not given
     capture: bool = False,  # take the steps as one CUDA graph? On a GPU only, and by one process
     verbose: bool = False,  # progress bar?
@@ -421,10 +421,10 @@ def train(
     if capture and data[0].device.type != "cuda": raise ValueError(f"capture=True needs a GPU, but data is on {data[0].device}: take capture=False")
     team = Team()
     with alone_in(folder if team.rank == 0 else None), seeded(seed, data[0].device), kept_memory(), shared_out(objective, team):
-        return _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, capture and team.size == 1, verbose, name, callback if team.rank == 0 else None)
+        return _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, fingerprint, rows, capture and team.size == 1, verbose, name, callback if team.rank == 0 else None)
 
 
-def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, rows, capture, verbose, name, callback):
+def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, seed, precision, valid, keep_best, log_every, folder, checkpoint_every, fingerprint, rows, capture, verbose, name, callback):
     device, first = data[0].device, team.rank == 0  # the first process alone reads, writes and speaks
     order, gen = Order(len(data[0]), batch_size, seed, device), torch.Generator(device)
     if order.batch_size % team.size: raise ValueError(f"batch_size must be a multiple of the {team.size} processes that share it, found {order.batch_size}{f' (all series there are)' * (len(data[0]) < batch_size)}: take a multiple of {team.size}, at most {len(data[0])}")
@@ -433,7 +433,7 @@ def _train(team, objective, data, steps, batch_size, lr, weight_decay, warmup, s
     alarms = dict(getattr(objective, "alarms", {}))
     history, best, start, spent = History(), None, 0, 0.0
     settings = dict(steps=steps, batch_size=batch_size, lr=lr, weight_decay=weight_decay, warmup=warmup, seed=seed, precision=precision,
-                    log_every=log_every, n=len(data[0]), keep_best=keep_best, n_valid=0 if valid is None else len(valid[0]))
+                    log_every=log_every, n=len(data[0]), keep_best=keep_best, n_valid=0 if valid is None else len(valid[0]), fingerprint=fingerprint)
 
     if folder is not None and (found := team.of_first(lambda: load_checkpoint(folder, settings))):
         tensors, meta = found

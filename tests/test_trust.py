@@ -1,5 +1,6 @@
 """What training promises: guards against values that are no numbers, warnings of collapse, equal seeds and equal results, evaluation that changes nothing, flat memory."""
-import ctypes, hashlib, json, os, random, subprocess, sys, warnings
+import ctypes, hashlib, json, os, pickle, random, subprocess, sys, warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import ncvq_nb as nv
-from ncvq_nb import NCVQ
+from ncvq_nb import NCVQ, training
 from ncvq_nb.data import Dataset
 from ncvq_nb.training import NonFiniteError, Stepper, train
 
@@ -55,6 +56,12 @@ def test_training_that_runs_away_is_stopped():
     assert e.value.path is None and e.value.series
 
 
+def test_the_error_goes_from_process_to_process():
+    e = NonFiniteError("lost", step=3, series=[1, 2], terms={"loss": float("inf")}, path=Path("x"))
+    again = pickle.loads(pickle.dumps(e))
+    assert str(again) == "lost" and (again.step, again.series, again.terms, again.path) == (3, [1, 2], {"loss": float("inf")}, Path("x"))
+
+
 class Slope(torch.nn.Module):
     "A finite loss whose gradient is none: the square root at 0."
     def __init__(self):
@@ -74,6 +81,27 @@ def test_a_gradient_that_is_no_number_is_refused_and_running_averages_go_back(tm
     x = torch.ones(4)
     train(o, (x,), steps=3, batch_size=2)
     assert o.seen == 3
+
+
+class Counter(torch.nn.Module):
+    "Counts its steps, and at the last of them loses its number."
+    def __init__(self, last):
+        super().__init__()
+        self.w, self.last = torch.nn.Parameter(torch.ones(3)), last
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x, generator=None):
+        if self.training: self.seen += 1
+        return dict(loss=self.w.square().sum() + torch.where(self.seen > self.last, torch.inf, 0.0) * self.w[0])
+
+
+@pytest.mark.parametrize("defer", [False, True])
+def test_the_state_before_a_refused_step_is_kept_also_where_it_is_noticed_later(tmp_path, monkeypatch, defer):
+    "Deferred is what happens on a GPU."
+    monkeypatch.setattr(training, "Stepper", partial(Stepper, defer=defer))
+    with pytest.raises(NonFiniteError, match="loss became inf at step 17") as e: train(Counter(17), (torch.zeros(8),), steps=40, batch_size=2, log_every=10, folder=tmp_path)
+    kept = load_file(e.value.path)
+    assert e.value.step == 17 and kept["objective.seen"] == 17
 
 
 def test_the_optimiser_stands_still_on_its_own_until_somebody_asks():
