@@ -9,7 +9,6 @@ __all__ = ['AUGMENTATIONS', 'amplitude_resize', 'gaussian_noise', 'flip', 'slope
 # %% ../nbs/02_augment.ipynb #a2ba8b64
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 

@@ -12,7 +12,7 @@ from torch import nn
 # %% ../nbs/03_autoencoder.ipynb #66370ad6
 def halvings(
     n_frames: int,  # t, columns of the time–frequency image
-    width: int = 8,  # least number of columns to end with
+    width: int = 8,  # least number of columns to end with, where there are twice as many: one halving is always made
 ) -> list[int]:  # the number of columns before and after every halving
     "How the time axis shrinks on its way through the encoder."
     widths = [n_frames]

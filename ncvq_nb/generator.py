@@ -6,6 +6,7 @@
 __all__ = ['NCVQ']
 
 # %% ../nbs/09_generator.ipynb #21d0e104
+import functools
 import glob
 import hashlib
 import json
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from types import CellType, CodeType
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 import ncvq_nb
-from .augment import AUGMENTATIONS, get_augmentation
+from .augment import AUGMENTATIONS
 from .autoencoder import halvings
 from .data import Standardiser, _array, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
 from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
@@ -104,6 +106,26 @@ def _digest(*arrays):
     for a in arrays: h.update(repr(None if a is None else (a.shape, a.dtype.str)).encode() + (b"" if a is None else np.ascontiguousarray(a).tobytes()))
     return h.hexdigest()[:16]
 
+
+def _code(c):
+    "What a function does, without where it stands."
+    constant = lambda k: _code(k) if isinstance(k, CodeType) else sorted(map(repr, k)) if isinstance(k, frozenset) else repr(k)
+    return c.co_code.hex(), c.co_names, [constant(k) for k in c.co_consts]
+
+
+def _spelled(v, within=()):
+    "A value as JSON has it. Callables are named by module and name, and told apart by what they do and carry along."
+    if isinstance(v, (tuple, list)): return [_spelled(w, within) for w in v]
+    if isinstance(v, np.generic): return v.item()
+    if v is None or isinstance(v, (bool, int, float, str)): return v
+    if isinstance(v, np.ndarray): return _digest(v)
+    if not callable(v) or isinstance(v, type) or any(v is w for w in within): return getattr(v, "__qualname__", type(v).__name__)
+    inner, at = lambda w: _spelled(w, (*within, v)), f"{getattr(v, '__module__', type(v).__module__)}.{getattr(v, '__qualname__', type(v).__qualname__)}"
+    if isinstance(v, functools.partial): return f"partial({', '.join([inner(v.func), *map(str, map(inner, v.args)), *(f'{k}={inner(w)}' for k, w in v.keywords.items())])})"
+    cells = [inner(c.cell_contents) for c in getattr(v, "__closure__", None) or () if c != CellType()]
+    does = _code(v.__code__) if hasattr(v, "__code__") else sorted((k, inner(w)) for k, w in getattr(v, "__dict__", {}).items())
+    return f"{at} ({hashlib.sha256(repr((does, cells, inner(getattr(v, '__defaults__', None)), sorted((k, inner(w)) for k, w in (getattr(v, '__kwdefaults__', None) or {}).items()))).encode()).hexdigest()[:8]})"
+
 # %% ../nbs/09_generator.ipynb #2ecdbea7
 class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     "NC-VQVAE with a MaskGIT prior: discrete representations of time series, and new series (Mathisen 2024)."
@@ -168,7 +190,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def fit(
         self,
         X,  # (n, length) or (n, channels, length) series, anything NumPy can read
-        y=None,  # (n) labels of any type; without them samples cannot be asked for by class
+        y=None,  # (n) labels, integers or strings; without them samples cannot be asked for by class
         *,
         run_dir: str | Path | None = None,  # folder for settings, history and checkpoints; a run that was cut off there is continued
         log_with=None,  # where the history goes while it grows: "tensorboard", "wandb", "mlflow", "trackio" or another tracker of accelerate, a function f(stage, row), or a list of these
@@ -234,25 +256,26 @@ def fit_prior(
 ):  # the estimator itself
     "Train the prior on the tokens of a tokenizer that is there already."
     check_is_fitted(self, "tokenizer_")
-    X, y = self._check_training(X, y)
+    X, y = self._check_training(X, y, views=False)
     self._check_shape(X)
     log = RunLog.of(log_with, run_dir)
-    folder = self._open_run(run_dir, self.seed_)
-    self.classes_, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
-    self.class_prior_ = None if self.classes_ is None else np.bincount(y) / len(y)
+    folder, digest = self._open_run(run_dir, self.seed_), _digest(X, y)
+    data = {k: v for k, v in self.data_.items() if k != "prior_digest"} | ({} if digest == self.data_["digest"] else {"prior_digest": digest})
+    classes, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
+    share = None if classes is None else np.bincount(y) / len(y)
     x, x_valid, y, y_valid, rows = self._split(X, y)
     s, s_valid = (None if a is None else self._batched(self.tokenizer_.encode, a) for a in (x, x_valid))
     n_codes, code_dim = self.tokenizer_.codebook.shape
     with seeded(seed_of(self.seed_, "prior")):
-        prior = MaskGIT(self.tokenizer_.n_tokens, n_codes, 0 if self.classes_ is None else len(self.classes_), code_dim=code_dim,
+        prior = MaskGIT(self.tokenizer_.n_tokens, n_codes, 0 if classes is None else len(classes), code_dim=code_dim,
                         dim=self.prior_dim, depth=self.prior_depth, heads=self.prior_heads, dropout=self.prior_dropout).to(s.device)
     if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
     if self.compile: prior.compile()
     objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
     with log.opened(self._configuration()):
         history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None, rows=rows,
-                        callback=log.lines("prior", after=self.history_["tokenizer"]["step"][-1]), **self._training(1, len(s), folder, "prior"))
-    self.prior_, self.history_ = prior, {**self.history_, "prior": history}
+                        fingerprint=data.get("prior_digest"), callback=log.lines("prior", after=self.history_["tokenizer"]["step"][-1]), **self._training(1, len(s), folder, "prior"))
+    self.prior_, self.classes_, self.class_prior_, self.data_, self.history_ = prior, classes, share, data, {**self.history_, "prior": history}
     return self
 
 # %% ../nbs/09_generator.ipynb #3eb2b940
@@ -260,16 +283,16 @@ STEPS = (1000, 1500)  # optimiser steps of the stages where no epochs are given
 
 
 @patch
-def _check_training(self: NCVQ, X, y):
-    "Parameters, series and labels, checked before any time is lost."
-    _check_parameters(self.get_params(deep=False))
+def _check_training(self: NCVQ, X, y, views=True):
+    "Parameters, series and labels, checked before any time is lost; `augment` only where views are made."
+    _check_parameters({k: v for k, v in self.get_params(deep=False).items() if views or k != "augment"})
     if self.ssl == "vibcreg" and self.projector_dim > 64 and self.projector_dim % 64: raise ValueError(f"projector_dim must be a multiple of 64, or at most 64, for ssl='vibcreg', found {self.projector_dim}")
     if self.ssl is not None and _stage(self.batch_size, 0) < 2: raise ValueError("batch_size must be at least 2 where ssl compares series with one another, found 1")
     if self.compile and not can_compile(_device(self.device)): raise ValueError("compile=True needs a C++ compiler, such as g++, and there is none on the PATH or in the variable CXX: install one, or take compile=False")
     _device(self.device), _seed(self.random_state if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)) else 0)
     X = self._read(X, min_length=self.n_fft)
     if len(X) < 2: raise ValueError("X has 1 series (n_samples=1): training compares series and needs at least 2")
-    if self.ssl is not None and callable(self.augment):
+    if views and self.ssl is not None and callable(self.augment):
         x = torch.from_numpy(X[:2].copy())  # a callable may work in place
         view = self.augment(x, torch.Generator().manual_seed(0))
         if getattr(view, "shape", None) != x.shape: raise ValueError(f"augment must keep the shape of a batch, but made {getattr(view, 'shape', type(view).__name__)} of {tuple(x.shape)}")
@@ -305,7 +328,7 @@ def _check_shape(self: NCVQ, X, name="X"):
 @patch
 def _open_run(self: NCVQ, run_dir, seed):
     "Note in the run's folder what is run there, or check that it is this; the seed of a run that was begun stays."
-    team, settings = Team(), {**self._settings(), "data": self.data_}
+    team, settings = Team(), {**self._settings(), "data": {k: v for k, v in self.data_.items() if k != "prior_digest"}}
     self.seed_, folder = team.of_first(lambda: (seed, None) if run_dir is None else _note_run(Path(run_dir), seed, settings))
     return folder
 
@@ -329,12 +352,8 @@ def _note_run(folder, seed, settings):
 
 @patch
 def _settings(self: NCVQ):
-    "The parameters as JSON has them; callables and generators by their name."
-    def plain(v):
-        if isinstance(v, (tuple, list)): return [plain(w) for w in v]
-        if isinstance(v, np.generic): return v.item()
-        return v if v is None or isinstance(v, (bool, int, float, str)) else getattr(v, "__qualname__", type(v).__name__)
-    return {k: plain(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "device", "compile")}
+    "The parameters as JSON has them."
+    return {k: _spelled(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "device", "compile")}
 
 
 @patch
@@ -473,8 +492,9 @@ def _writer(self: NCVQ, seed, sampling_steps, choice_temperature, guidance_scale
     steps, choice, guide = own(sampling_steps, self.sampling_steps), own(choice_temperature, self.choice_temperature), own(guidance_scale, self.guidance_scale)
     _check_parameters(dict(sampling_steps=steps, choice_temperature=choice, guidance_scale=guide), _SAMPLING)
     device = self.tokenizer_.codebook.device
-    gen = torch.Generator(device).manual_seed(seed)
+    gen, untrained = torch.Generator(device).manual_seed(seed), self.classes_ is not None and not self.p_unconditional
     def write(s, c):
+        if untrained and (guide != 1 or (c == self.prior_.no_class).any()): warnings.warn("the prior was trained with p_unconditional=0 and has not learned what series without a class look like: ask for classes, without guidance, or train it with another p_unconditional", stacklevel=4)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return fill(self.prior_, s, c, gen, steps=steps, choice_temperature=choice, guidance_scale=guide, schedule=self.mask_schedule)
     return write
@@ -662,7 +682,7 @@ def _card(self: NCVQ, config, blobs, report, data_name):
     d, s, classes = config["data"], config["settings"], config["classes"]
     name = data_name or (report.settings.get("data") if report is not None else None)
     share = "no labels" if classes is None else ", ".join(f"{_cell(c)} ({100 * p:.3g} %)" for c, p in zip(classes, config["class_prior"]))
-    facts = [("name", name or "not given"), ("series", d["series"]), ("channels", d["channels"]), ("length", d["length"]), ("fingerprint of series and labels", d["digest"])]
+    facts = [("name", name or "not given"), ("series", d["series"]), ("channels", d["channels"]), ("length", d["length"]), ("fingerprint of series and labels", d["digest"])] + ([("fingerprint of what the prior was trained on", d["prior_digest"])] if "prior_digest" in d else [])
     last = [(stage, h["step"][-1], f"{h['epoch'][-1]:.6g}", f"{h['loss'][-1]:.4g}") for stage, h in config["history"].items()]
     figures = "Not measured: `model.save(path, report=nv.evaluate(model, data))` puts the figures here." if report is None else report._repr_markdown_().strip()
     task = "new series are sampled with `model.sample(10)`" + ("" if classes is None else f", of one class with `model.sample(10, y={_cell(repr(classes[0]))})`") if "prior" in config["modules"] else "the tokenizer alone, without a prior: it encodes and reconstructs, but does not sample"

@@ -176,11 +176,12 @@ def fill(
 ) -> torch.Tensor:  # (b, N) tokens without holes
     "Iterative decoding: fill the masked tokens of sentences, surest first."
     schedule, none = get_schedule(schedule), torch.full_like(y, prior.no_class)
+    guided = guidance_scale != 1 and bool((y != none).any())  # guidance moves what no class is asked for nowhere
     n_holes = (s == prior.mask_token).sum(-1, keepdim=True)  # (b, 1)
     for t in range(1, steps + 1):
         hole = s == prior.mask_token
         logits = prior(s, y).float() if t > 1 else _once(prior, s, y)
-        if guidance_scale != 1:
+        if guided:
             free = prior(s, none).float() if t > 1 else _once(prior, s, none)
             logits = free + guidance_scale * (logits - free)
         p = (logits / temperature).softmax(-1)

@@ -1,5 +1,5 @@
 """The estimator from end to end on tiny sizes: contracts, determinism, bad input, saved models, runs that were cut off."""
-import hashlib, json, os, pickle, random, re, shutil, subprocess, sys
+import functools, hashlib, json, os, pickle, random, re, shutil, subprocess, sys, warnings
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from sklearn.exceptions import NotFittedError
 
 import ncvq_nb.generator as generator
 from ncvq_nb import NCVQ
-from ncvq_nb.generator import can_compile
+from ncvq_nb.augment import compose, flip, gaussian_noise
+from ncvq_nb.generator import _spelled, can_compile
 from conftest import imitated
 
 TINY = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=3, random_state=0)
@@ -285,6 +286,17 @@ def test_an_interrupted_refit_leaves_no_mixture(monkeypatch):
 
 # validation split
 
+def test_an_interrupted_prior_leaves_the_old_one_with_its_classes(monkeypatch):
+    m, (X, y) = fitted(np.array(["sit", "walk"])[series()[1]]), series()
+    before, state = m.sample(3, "walk", random_state=0), fingerprint(m)
+    def stop(*a, **kw): raise KeyboardInterrupt
+    with monkeypatch.context() as c:
+        c.setattr(generator, "train", stop)
+        with pytest.raises(KeyboardInterrupt): m.fit_prior(X, np.array(["a", "b", "c"])[np.arange(12) % 3])
+    assert m.classes_.tolist() == ["sit", "walk"] and len(m.class_prior_) == 2 and fingerprint(m) == state
+    np.testing.assert_array_equal(m.sample(3, "walk", random_state=0), before)
+
+
 def test_validation_split(model):
     m = fitted(validation_fraction=0.25)
     assert "valid_loss" in m.history_["tokenizer"] and "valid_loss" in m.history_["prior"] and np.isfinite(m.history_["prior"]["valid_loss"]).all()
@@ -408,6 +420,18 @@ def test_batches_of_one_are_refused_where_series_are_compared():
 
 def test_whitening_needs_whole_groups():
     with says("projector_dim", "64", "100"): NCVQ("vibcreg", **{**TINY, "projector_dim": 100}).fit(*series())
+
+
+def test_a_prior_without_a_null_class_says_so():
+    m, (X, y) = fitted(p_unconditional=0.0), series()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        m.sample(4, random_state=0), m.sample(4, 1, random_state=0)
+    gappy = X.copy()
+    gappy[:, 0, 5:9] = np.nan
+    with pytest.warns(UserWarning, match="p_unconditional=0"): m.impute(gappy, random_state=0)
+    with pytest.warns(UserWarning, match="p_unconditional=0"): m.sample(4, 1, guidance_scale=2.0, random_state=0)
+    with pytest.warns(UserWarning, match="p_unconditional=0"): m.set_params(unconditional="null").sample(4, random_state=0)
 
 
 def test_bad_views_are_named():
@@ -762,3 +786,55 @@ def test_bfloat16_is_used_for_samples_too():
     model.prior_.blocks[0].qkv.register_forward_hook(lambda m, args, out: seen.append(out.dtype))
     for precision in ("float32", "bfloat16"): model.set_params(precision=precision).sample(2, random_state=0)
     assert set(seen[:20]) == {torch.float32} and set(seen[20:]) == {torch.bfloat16}
+
+
+def noisy(sigma): return lambda x, generator=None: gaussian_noise(x, generator, sigma=sigma)
+
+
+VIEWS = [functools.partial(gaussian_noise, sigma=0.05), functools.partial(gaussian_noise, sigma=3.0), compose(flip, gaussian_noise), compose(gaussian_noise, flip), noisy(0.05), noisy(3.0),
+         lambda x, generator=None: x * 2, lambda x, generator=None: x * 3, lambda x, generator=None, k=2: x * k, lambda x, generator=None, k=3: x * k, flip, gaussian_noise]
+
+
+def test_callables_are_told_apart_by_what_they_do():
+    assert len({_spelled(v) for v in VIEWS}) == len(VIEWS)
+    assert _spelled(noisy(0.05)) == _spelled(VIEWS[4]) and "gaussian_noise" in _spelled(VIEWS[0]) and "sigma=0.05" in _spelled(VIEWS[0])
+    def again(n): return again(n - 1) if n else 0  # carries itself along
+    assert _spelled(again) == _spelled(again)
+
+
+def test_names_of_callables_are_the_same_in_another_process():
+    program = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_estimator import VIEWS, _spelled; print(*map(_spelled, VIEWS), sep='|')"
+    out = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "|".join(map(_spelled, VIEWS)).replace("__main__", "test_estimator")
+
+
+def test_a_run_with_another_callable_is_refused(tmp_path):
+    X, y = series()
+    NCVQ("barlow", VIEWS[0], **TINY).fit_tokenizer(X, y, run_dir=tmp_path)
+    with says("augment was", "sigma=0.05", "sigma=3.0"): NCVQ("barlow", VIEWS[1], **TINY).fit_tokenizer(X, y, run_dir=tmp_path)
+
+
+def test_a_loaded_model_whose_view_was_a_callable(tmp_path):
+    def warp(x, generator=None): return x * 2  # no other than the library's by name
+    X, y = series()
+    NCVQ("barlow", warp, **TINY).fit(X, y).save(tmp_path / "m")
+    m = NCVQ.load(tmp_path / "m")
+    assert m.augment.startswith("test_estimator.") and "warp" in m.augment and m.augment[-9:-1] in (tmp_path / "m" / "README.md").read_text()
+    m.fit_prior(X, y)  # makes no views
+    with says("augment must be", m.augment): m.fit(X, y)
+    m.set_params(augment=warp).fit(X, y)
+
+
+def test_a_run_of_the_prior_on_other_labels_or_series_is_refused(tmp_path):
+    X, y = series()
+    m = NCVQ(**TINY).fit(X, y, run_dir=tmp_path / "q")
+    for other in ((X, 1 - y), (X + 1, y)):
+        with says("other settings", "fingerprint"): m.fit_prior(*other, run_dir=tmp_path / "q")
+    m.fit_prior(X, y, run_dir=tmp_path / "q")
+    assert "prior_digest" not in m.data_
+    m.fit_prior(X, 1 - y)
+    m.save(tmp_path / "m")
+    assert m.data_["prior_digest"] != m.data_["digest"] and NCVQ.load(tmp_path / "m").data_ == m.data_ and m.data_["prior_digest"] in (tmp_path / "m" / "README.md").read_text()
+    alone = NCVQ(**TINY).fit_tokenizer(X, run_dir=tmp_path / "r").fit_prior(X, y, run_dir=tmp_path / "r")
+    NCVQ(**TINY).fit_tokenizer(X, run_dir=tmp_path / "r").fit_prior(X, y, run_dir=tmp_path / "r")  # goes on
+    with says("fingerprint"): alone.fit_prior(X, 1 - y, run_dir=tmp_path / "r")
