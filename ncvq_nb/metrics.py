@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 # %% ../nbs/10_metrics.ipynb #1b5c7188
 from .data import Standardiser, _array, check_labels, check_series, write_atomically
+from .generator import _digest as _fingerprint
 from .stft import STFT
 from .training import seeded
 from .vq import codebook_usage
@@ -71,7 +72,9 @@ def _series_errors(X, X_hat, n_fft=8):
     by_channel = (diff**2).mean(2)  # (n, c)
     moving = var > 0
     relative = (by_channel[:, moving] / var[moving]).mean(1) if moving.any() else np.full(len(X), np.nan)
-    stft, unit = STFT(n_fft), _unit(diff)  # the picture is made in float32, where squares of very large or small values would be lost
+    n_fft, unit = min(n_fft, X.shape[2] // 2 * 2), _unit(diff)  # the picture is made in float32, where squares of very large or small values would be lost
+    if n_fft < 2: return {"mse": by_channel.mean(1), "relative": relative, "stft": np.full(len(X), np.nan)}
+    stft = STFT(n_fft)
     with torch.inference_mode():
         tf = [stft(torch.from_numpy(d / unit).float()).square().mean((1, 2, 3)) for d in np.array_split(diff, math.ceil(len(diff) / 1024))]
     return {"mse": by_channel.mean(1), "relative": relative, "stft": torch.cat(tf).double().numpy() * unit**2}
@@ -81,7 +84,7 @@ def reconstruction_error(
     X,              # (n, channels, length) or (n, length) series
     X_hat,          # their reconstructions, same shape
     *,
-    n_fft: int = 8, # window of the STFT error
+    n_fft: int = 8, # window of the STFT error, at most the length of the series
 ) -> dict:          # mse in squared units of X, relative (to each channel's variance, mean over channels), stft
     "Mean reconstruction error over all series, in time and in the time–frequency image."
     return {k: float(v.mean()) for k, v in _series_errors(X, X_hat, n_fft).items()}
@@ -470,6 +473,7 @@ def class_diversity(
     "`diversity` within each class, mean over the classes."
     real, new = _features(real, "real"), _features(new, "new")
     _same_width(real, new, "real", "new")
+    if k < 1: raise ValueError(f"k is {k}: at least 1 is needed")
     y_real, y_new = _label_pair(y_real, len(real), "y_real", y_new, len(new), "y_new")
     return _class_mean(_class_scores(real, y_real, new, y_new, k, n_new, np.random.default_rng(random_state)))
 
@@ -603,6 +607,11 @@ class Row:
         return [self.metric, _figure(self.value), interval, self.better, "; ".join(f"{b.kind} {_figure(b.value)} ({b.what})" for b in self.beside)]
 
 # %% ../nbs/10_metrics.ipynb #325b239c
+def _report_file(path):
+    "A report's JSON file: an ending other than .json and .md is part of the name."
+    path = Path(path)
+    return path.with_suffix(".json") if path.suffix in (".json", ".md") else path.with_name(path.name + ".json")
+
 @dataclass(repr=False)
 class Report:
     "Figures about one model on one data set; `report[\"FID\"]` is a row."
@@ -643,22 +652,21 @@ class Report:
         return _finite({"name": self.name, "rows": [asdict(r) for r in self.rows], "notes": list(self.notes), "settings": dict(self.settings)})
 
     def save(self,
-        path,       # a file; its ending is replaced by .json and .md
+        path,       # a file; .json and .md take the place of such an ending, or are added
     ) -> Path:      # of the JSON file
         "Write the report as JSON and as Markdown."
-        path = Path(path)
-        if path.suffix not in (".json", ".md"): path = path.with_name(path.name + ".json")
+        path = _report_file(path)
         _write(path.with_suffix(".md"), self._repr_markdown_().encode())
         d = self.to_dict()
         _write(path.with_suffix(".json"), json.dumps({**d, "sha256": _digest(json.dumps(d, sort_keys=True))}, indent=1, ensure_ascii=False, allow_nan=False).encode())
-        return path.with_suffix(".json")
+        return path
 
     @classmethod
     def load(cls,
-        path,       # a file that `save` wrote
+        path,       # a file that `save` wrote, or what `save` was called with
     ):              # a report
         "Read a report back."
-        path = Path(path).with_suffix(".json")
+        path = _report_file(path)
         number = lambda v: math.nan if v is None else v + 0.0
         try:
             d = json.loads(path.read_text(encoding="utf-8"))
@@ -782,8 +790,9 @@ def _judge_tokenizer(model, X, y, X_test, y_test, job, interval):
         if not can("features"): job.note("No probes: the model has no method features.")
         elif y is not None and len(np.unique(y)) > 1: rows += _judge_probes(X, y, X_test, y_test, model.features, interval)
     with job.part("codebook") as rows:
-        if can("encode") and hasattr(model, "n_codes"): rows += _judge_codebook(np.concatenate([model.encode(X), model.encode(X_test)]), model.n_codes)
-        else: job.note("No codebook use: the model has no method encode.")
+        codes = len(model.tokenizer_.codebook) if hasattr(model, "tokenizer_") else getattr(model, "n_codes", None)
+        if can("encode") and codes is not None: rows += _judge_codebook(np.concatenate([model.encode(X), model.encode(X_test)]), codes)
+        else: job.note("No codebook use: the model has no method encode." if not can("encode") else "No codebook use: the model does not say how many codes there are, by n_codes.")
     return X_hat
 
 def _conditional_rows(model, y, known, X_test, y_test, E_train, E_test, fcn, at_least, job, interval, seed):
@@ -833,11 +842,16 @@ def evaluate(
     X, y, X_test, y_test = _check_data(data)
     n = len(X_test) if n_samples is None else n_samples
     if n < 2: raise ValueError(f"n_samples is {n}: at least 2 are needed")
+    known = getattr(model, "classes_", None)
+    if y is not None and known is not None and np.asarray(known).dtype.kind != y.dtype.kind: raise TypeError(f"the model was trained on labels of dtype {np.asarray(known).dtype}, y_train has dtype {y.dtype}: use one type of label")
     base = _seed(random_state, "evaluate")
     seed, interval = partial(_seed, base), partial(bootstrap_interval, n_resamples=n_resamples, confidence=confidence, random_state=_seed(base, "bootstrap"))
     name = getattr(data, "name", "data")
     report = Report(f"{type(model).__name__} on {name}", settings=dict(data=name, n_train=len(X), n_test=len(X_test), n_samples=n, conditional=conditional, cas_total=cas_total,
                     n_resamples=n_resamples, confidence=confidence, random_state=random_state if isinstance(random_state, int) else None))
+    trained, given = getattr(model, "data_", None), {_fingerprint(X, v) for v in (None, check_labels(getattr(data, "y_train", None), len(X), name="y_train"))}
+    if isinstance(trained, dict) and not {v for k, v in trained.items() if k in ("digest", "prior_digest")} <= given:
+        report.notes.append("The model was trained on other series or labels than the train part of this data: figures beside it (floors, ceilings, memorisation) are those of the data, not of its training.")
     with tqdm(total=11, disable=not verbose, leave=False) as bar:
         job = _Job(report, bar)
         X_hat = _judge_tokenizer(model, X, y, X_test, y_test, job, interval)

@@ -7,7 +7,7 @@ __all__ = ['new_figure', 'plot_series', 'plot_samples', 'relative_error', 'plot_
            'plot_tokens', 'plot_embedding', 'plot_spectrogram', 'plot_augmentations', 'save_figure']
 
 # %% ../nbs/11_plots.ipynb #994a5f2b
-import functools, io, textwrap, threading, warnings
+import functools, io, numbers, textwrap, threading, warnings
 from pathlib import Path
 import numpy as np
 import matplotlib as mpl
@@ -104,7 +104,7 @@ def _short(v, k=18):
     "A label as text: `class 3` for numbers, strings cut after `k` characters"
     s = str(v)
     if not isinstance(v, (str, bytes, bool, np.bool_)):
-        try: s = f"class {v:g}"
+        try: s = f"class {v}" if isinstance(v, numbers.Integral) else f"class {v:g}"
         except (TypeError, ValueError): pass
     s = " ".join(s.replace("$", r"\$").split())
     return s if len(s) <= k else s[:k - 1].rstrip() + "…"

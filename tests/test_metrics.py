@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.nn import functional as F
 
+from ncvq_nb import NCVQ
 from ncvq_nb import metrics as m
 from ncvq_nb.data import Dataset, load_ucr
 from ncvq_nb.metrics import (Beside, FCNClassifier, Report, Row, bootstrap_interval, cas, cas_labels, class_diversity, diversity, embed_2d, evaluate,
@@ -838,3 +839,43 @@ def test_real_series_pass_as_real():
     E = fcn.features(d.X_test[rng().permutation(1029)])
     half, other = E[:500], E[500:]
     assert fcn.score(d.X_test, d.y_test) > .9 and fid(half, other) < .2 * fid(half, other * 1.5) and diversity(half, other)["precision"] > .9
+
+
+def test_a_report_is_read_under_the_name_it_was_saved_by(tmp_path):
+    for name in ("lr0", "lr0.1", "lr0.json", "b.md"): Report(name).save(tmp_path / name)
+    assert [Report.load(tmp_path / name).name for name in ("lr0.1", "lr0.1.json", "lr0.1.md", "b", "b.md", "lr0")] == ["lr0.1"] * 3 + ["b.md"] * 2 + ["lr0.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.json", "b.md", "lr0.1.json", "lr0.1.md", "lr0.json", "lr0.md"]
+
+
+def small(**kw): return NCVQ(**{**dict(dim=8, n_res_blocks=1, n_codes=4, projector_dim=16, prior_dim=16, prior_depth=1, epochs=2, random_state=0), **kw})
+
+
+def test_series_shorter_than_the_window_are_judged():
+    data = toy(l=6)
+    r = evaluate(small(n_fft=4).fit(data.X_train, data.y_train), data, fcn=QUICK, n_resamples=5, cas_total=20, verbose=False)
+    assert math.isfinite(r["STFT MSE"].value) and "FID" in r
+    X = rng(0).normal(size=(4, 1, 6))
+    assert reconstruction_error(X, X + .1)["stft"] == reconstruction_error(X, X + .1, n_fft=6)["stft"]
+    assert math.isnan(reconstruction_error(X[..., :1], X[..., :1])["stft"])
+
+
+def test_labels_of_another_type_than_the_models_are_refused_at_once():
+    data = toy(classes=("0", "1"))
+    model = small().fit(data.X_train, data.y_train.astype(int))
+    with pytest.raises(TypeError, match="trained on labels of dtype int64, y_train has dtype <U1"): evaluate(model, data, verbose=False)
+
+
+def test_the_report_says_where_a_model_was_trained_elsewhere():
+    data, kw = toy(), dict(fcn=QUICK, n_resamples=5, cas_total=20, verbose=False)
+    notes = lambda model, data=data: [n for n in evaluate(model, data, **kw).notes if "trained on other" in n]
+    X, y = data.X_train, data.y_train
+    assert not notes(small().fit(X, y)) and not notes(small().fit_tokenizer(X).fit_prior(X, y)) and not notes(small().fit(X))
+    assert notes(small().fit(X[:10], y[:10])) and notes(small().fit(X, 1 - y)) and notes(small().fit(X, y).fit_prior(X, 1 - y))
+
+
+def test_usage_is_of_the_codes_that_are_there():
+    data = toy()
+    model = small().fit(data.X_train, data.y_train)
+    r = evaluate(model.set_params(n_codes=16), data, fcn=QUICK, n_resamples=5, cas_total=20, verbose=False)
+    assert r["codebook perplexity"].ceiling == 4
+    with pytest.raises(ValueError, match="k is 0"): class_diversity(np.eye(4), [0, 0, 1, 1], np.eye(4), [0, 0, 1, 1], k=0)

@@ -342,3 +342,7 @@ X, Y, S = walk(4), [0, 0, 1, 1], np.zeros((4, 6), int)
 ])
 def test_errors_name_the_argument(call, words):
     with pytest.raises((ValueError, TypeError), match=words): call()
+
+
+def test_large_labels_keep_their_digits():
+    assert [plots._short(v) for v in (1234567, np.int64(1234568), 2.0, "sit", True)] == ["class 1234567", "class 1234568", "class 2", "sit", "True"]
