@@ -37,11 +37,11 @@ def _value(text):
     return {"none": None, "true": True, "false": False}.get(text.lower(), text)
 
 
-def _add_settings(parser):
+def _add_settings(parser, without=()):
     "The parameters of NCVQ as options."
     docs, group = docments(NCVQ.__init__, full=True), parser.add_argument_group("settings of the model", "pairs are written 500,1000: first the tokenizer, then the prior")
     for name, p in inspect.signature(NCVQ.__init__).parameters.items():
-        if name in ("self", "verbose"): continue
+        if name in ("self", "verbose", *without): continue
         flags = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
         group.add_argument(*flags, dest=name, type=_value, default=argparse.SUPPRESS, metavar="V", help=f"{(docs[name].docment or '').replace('`', '').replace('%', '%%')} [{p.default}]")
 
@@ -53,12 +53,18 @@ def _parser(name, text, examples): return argparse.ArgumentParser(prog=name, des
                                                                   formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def _label(args): return {} if args.label is None else dict(label=None if args.label == "none" else args.label)
+def _data(args, data=None, judged=False):
+    "The data set that is asked for; with test series, if a model is to be judged."
+    label = {} if args.label is None else dict(label=None if args.label == "none" else args.label)
+    found = find_dataset(args.data if data is None else data, test_fraction=args.test_fraction, **label)
+    if judged and found.X_test is None: raise ValueError(f"{found.name} has no test series, and models are judged on them: --test_fraction 0.3 sets a part of the file aside, the same one every time; train with it as well")
+    return found
 
 
-def _add_data(parser, nargs=None):
-    parser.add_argument("data", nargs=nargs, help="a .npz, .csv, .tsv or .ts file, or the name of a UCR set")
+def _add_data(parser, text="a .npz, .csv, .tsv or .ts file, or the name of a UCR set", **kw):
+    parser.add_argument("data", help=text, **kw)
     parser.add_argument("--label", help="where a table has its labels: first, last, a column's name, or none (default: found out)")
+    parser.add_argument("--test_fraction", "--test-fraction", type=float, default=0.0, metavar="Q", help="share of a file without a test part that is set aside as test series, the same ones every time [0]")
 
 
 def _run(main, argv, parser):
@@ -81,7 +87,7 @@ def train(
     "`ncvq_train`: train a model on a data set."
     p = _parser("ncvq_train", "Train a tokenizer and a prior on a data set. The model ends in DIR/model, the training curves in DIR/training.png.\n"
                 "The same command on a folder whose run was cut off continues it.",
-                ["ncvq_train GunPoint --out runs/gunpoint --random_state 0", "ncvq_train my.csv --label first --out runs/mine --ssl barlow --augment slice",
+                ["ncvq_train GunPoint --out runs/gunpoint --random_state 0", "ncvq_train my.csv --label first --test_fraction 0.3 --out runs/mine --ssl barlow --augment slice",
                  "ncvq_train my.npz --out runs/long --epochs 1000,1000 --device cuda --log_with tensorboard"])
     _add_data(p)
     p.add_argument("--out", required=True, metavar="DIR", help="folder for checkpoints, history and the model")
@@ -89,7 +95,7 @@ def train(
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_settings(p)
     def main(args):
-        data = find_dataset(args.data, **_label(args))
+        data = _data(args)
         model = NCVQ(**_settings(args), verbose=not args.quiet).fit(data.X_train, data.y_train, run_dir=args.out, log_with=args.log_with)
         if Team().rank: return  # the first process speaks for all
         model.save(Path(args.out) / "model")
@@ -140,7 +146,7 @@ def evaluate(
 ):
     "`ncvq_evaluate`: judge a model on a data set."
     p = _parser("ncvq_evaluate", "Judge a model on a data set with train and test series: reconstruction, probes, FID, IS, CAS, diversity and memorisation,\neach beside its floor or ceiling.",
-                ["ncvq_evaluate runs/gunpoint GunPoint", "ncvq_evaluate runs/mine my_TRAIN.tsv --out judged"])
+                ["ncvq_evaluate runs/gunpoint GunPoint", "ncvq_evaluate runs/mine my.csv --test_fraction 0.3 --out judged"])
     p.add_argument("dir", help="folder of a run or of a model")
     _add_data(p)
     p.add_argument("--out", metavar="FOLDER", help="folder for report.json, report.md and the pictures [the folder of the model]")
@@ -148,7 +154,7 @@ def evaluate(
     p.add_argument("--random_state", "--random-state", type=int, default=0, help="of everything that is drawn [0]")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     def main(args):
-        model, data = NCVQ.load(_model_folder(args.dir)), find_dataset(args.data, **_label(args))
+        model, data = NCVQ.load(_model_folder(args.dir)), _data(args, judged=True)
         out = Path(args.out or args.dir)
         report = judge(model, data, n_samples=args.n_samples, random_state=args.random_state, verbose=not args.quiet)
         out.mkdir(parents=True, exist_ok=True)
@@ -164,13 +170,12 @@ def demo(
     "`ncvq_demo`: the whole method on a real data set that comes with the package."
     p = _parser("ncvq_demo", "Train a tokenizer and a prior on a bundled data set, sample, and judge: minutes on a laptop.\nLeaves a folder with the model, the pictures and the report.",
                 ["ncvq_demo", "ncvq_demo ItalyPowerDemand --out italy --epochs 100"])
-    p.add_argument("data", nargs="?", default="GunPoint", help="GunPoint, ArrowHead or ItalyPowerDemand, or anything ncvq_train takes [GunPoint]")
+    _add_data(p, "GunPoint, ArrowHead or ItalyPowerDemand, or anything ncvq_train takes [GunPoint]", nargs="?", default="GunPoint")
     p.add_argument("--out", metavar="DIR", help="folder for the results [<name>_demo]")
-    p.add_argument("--label", help=argparse.SUPPRESS)
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_settings(p)
     def main(args):
-        data = find_dataset(args.data, **_label(args))
+        data = _data(args, judged=True)
         out = Path(args.out or f"{_file_name(data.name.lower())}_demo")
         print(f"{data!r}\n")
         model = NCVQ(**{"random_state": 0, **_settings(args)}, verbose=not args.quiet).fit(data.X_train, data.y_train)
@@ -214,10 +219,9 @@ def grid(
     where = p.add_mutually_exclusive_group()
     where.add_argument("--n_jobs", "--n-jobs", type=int, metavar="N", help="cells at a time on this machine, -1 for as many as it has cores [1]")
     where.add_argument("--cluster", metavar="ADDRESS", help="a dask scheduler's address, or the file that `dask scheduler --scheduler-file` writes: cells go to its workers, which see DIR under the same name")
-    _add_settings(p)
+    _add_settings(p, without=("random_state",))  # that is what --seeds are
     def main(args):
-        common = {k: v for k, v in _settings(args).items() if k != "random_state"}
-        sets = [find_dataset(d, **_label(args)) for d in args.data]
+        common, sets = _settings(args), [_data(args, d, judged=True) for d in args.data]
         with _on_cluster(args.cluster): run_grid(sets, {m: {**common, **METHODS.get(m, {})} for m in args.methods}, args.seeds, args.out, n_jobs=args.n_jobs)
         with FileLock(Path(args.out) / ".lock"):  # another grid may end at the same moment, with more rows
             results = Results.read(args.out)

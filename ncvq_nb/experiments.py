@@ -9,9 +9,11 @@ __all__ = ['figures', 'present', 'find_dataset', 'run_cell', 'run_grid', 'Result
 import csv
 import hashlib
 import io
+import json
 import traceback
 import warnings
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from matplotlib.figure import Figure
 
-from .data import Dataset, _file_name, load_ucr, read_dataset, write_atomically
-from .generator import NCVQ
+from .data import Dataset, _archive_names, _file_name, bundled, load_ucr, read_dataset, write_atomically
+from .generator import NCVQ, _digest
 from .metrics import Report, embed_2d, evaluate
 from .plots import PALETTE, _styled, new_figure, plot_codebook, plot_embedding, plot_history, plot_reconstructions, plot_samples, plot_tokens, save_figure
 from .processes import Team
@@ -46,10 +48,10 @@ def figures(
     tok = model.tokenizer_
     return dict(
         samples=plot_samples(data.X_train, data.y_train, data.X_test, data.y_test, X_new, labels, title=f"{data.name}: real and sampled series"),
-        reconstructions=plot_reconstructions(X_test, model.reconstruct(X_test), y_test, title=f"{data.name}: series of the test set through {tok.n_tokens} tokens and back"),
+        reconstructions=plot_reconstructions(X_test, model.reconstruct(X_test), y_test, title=f"{data.name}: series of the {'train' if data.X_test is None else 'test'} set through {tok.n_tokens} tokens and back"),
         training=plot_history(model.history_, title=f"{data.name}: training"),
-        codebook=plot_codebook(tok.codebook.cpu(), codebook_usage(s, model.n_codes)[0]),
-        tokens=plot_tokens(s[some[:4]], tok.grid, model.n_codes, X=X_test[some[:4]], y=None if y_test is None else y_test[some[:4]], codebook=tok.codebook.cpu()),
+        codebook=plot_codebook(tok.codebook.cpu(), codebook_usage(s, len(tok.codebook))[0]),
+        tokens=plot_tokens(s[some[:4]], tok.grid, len(tok.codebook), X=X_test[some[:4]], y=None if y_test is None else y_test[some[:4]], codebook=tok.codebook.cpu()),
         latents=plot_embedding(flat, known, np.repeat(["real", "sampled"], [len(Z_test), len(Z_new)]), name="t-SNE", title=f"{data.name}: quantised features"))
 
 # %% ../nbs/12_experiments.ipynb #10422c98
@@ -79,7 +81,8 @@ def find_dataset(
 ) -> Dataset:
     "What a user means by a data set."
     if isinstance(data, Dataset): return data
-    is_file = Path(data).suffix.lower() in (".npz", ".csv", ".tsv", ".ts") or Path(data).exists()
+    path = Path(data)
+    is_file = path.suffix.lower() in (".npz", ".csv", ".tsv", ".ts") or path.exists() and not (path.is_dir() and str(data) in {*bundled(), *_archive_names()})  # a folder does not hide a UCR set
     return read_dataset(data, **kw) if is_file else load_ucr(str(data))
 
 
@@ -91,6 +94,25 @@ def _is_done(folder):
         warnings.warn(f"{e}; the cell is judged again", stacklevel=2)
         return False
     return True
+
+
+def _identity(data, params, seed, settings):
+    "What a cell is, as JSON has it."
+    return json.loads(json.dumps(dict(**NCVQ(**params, random_state=seed)._settings(), data=_digest(data.X_train, data.y_train, data.X_test, data.y_test),
+                                      evaluation={k: v for k, v in settings.items() if k not in ("cache_dir", "verbose")}), default=repr))
+
+
+def _check_finished(cells):
+    "A finished cell must be what is asked for now; what one made before this was noted is, is not known."
+    sets = {}
+    for data, params, seed, folder, settings in cells:
+        try: found = Report.load(folder / "report.json").settings.get("cell")
+        except (OSError, ValueError): continue
+        if found is None: continue
+        if (key := id(data) if isinstance(data, Dataset) else data) not in sets: sets[key] = find_dataset(data)
+        now = _identity(sets[key], params, seed, settings)
+        other = [f"{k} was {found.get(k)!r}, now {now.get(k)!r}" for k in {**found, **now} if found.get(k) != now.get(k)]
+        if other: raise ValueError(f"{folder} holds the report of another model ({'; '.join(other)}): take another folder, or the settings of before")
 
 
 def run_cell(data, params, seed, folder, settings, wait=False):
@@ -121,7 +143,8 @@ def _run_cell(data, params, seed, folder, settings):
             data = find_dataset(data)
             if data.X_test is None: raise ValueError(f"{data.name} has no test series: a grid judges models on them")
             model = NCVQ(**params, random_state=seed).fit(data.X_train, data.y_train, run_dir=folder / "run")
-            report = evaluate(model, data, random_state=0, verbose=False, **settings)
+            report = evaluate(model, data, **{**dict(random_state=0, verbose=False), **settings})
+            report.settings["cell"] = _identity(data, params, seed, settings)
             for stage, history in model.history_.items(): report.settings[f"{stage}_seconds"] = history["seconds"][-1]
             model.save(folder / "model", report=report)
             report.save(folder / "report")
@@ -146,13 +169,16 @@ def run_grid(
     n_jobs: int | None = None,  # cells at a time, -1 for as many as there are cores; None: what a surrounding `joblib.parallel_config` says, else one
     **evaluation,  # of `evaluate`
 ) -> "Results":
-    "Train and judge every data set × setting × seed that is not there yet."
+    "Train and judge every data set × setting × seed that is not there yet; what is there must have been made with the same settings."
     if (n := Team().size) > 1: raise RuntimeError(f"run_grid trains a model in each process, but was started {n} times by accelerate launch or torchrun, whose processes train one model together: start it without them, with n_jobs")
+    signature(evaluate).bind(None, None, **evaluation)  # a word that `evaluate` does not know is better said now
+    if odd := [name for name, params in settings.items() if "random_state" in params]: raise ValueError(f"settings {odd[0]!r} has a random_state: leave it to seeds")
     folder = Path(folder).absolute()  # workers may have another working directory
-    datasets = [d if isinstance(d, Dataset) or not Path(d).exists() else Path(d).absolute() for d in datasets]
+    datasets = [d if isinstance(d, Dataset) or not Path(d).is_file() else Path(d).absolute() for d in datasets]
     cells = [(d, params, seed, folder / _file_name(d.name if isinstance(d, Dataset) else Path(d).stem) / _file_name(name) / str(seed), evaluation)
              for d in datasets for name, params in settings.items() for seed in seeds]
     if len({c[3] for c in cells}) < len(cells): raise ValueError("two cells of the grid have the same name: give data sets and settings names that differ as names of folders")
+    _check_finished(cells)
     done = _run_cells(cells, n_jobs)
     _run_cells([c for c, d in zip(cells, done) if not d], n_jobs, wait=True)
     return Results.read(folder)

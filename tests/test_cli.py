@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ncvq_nb import NCVQ, cli, read_dataset
+from ncvq_nb.experiments import find_dataset
 
 TINY = "--dim 8 --n_res_blocks 1 --n_codes 8 --projector_dim 16 --prior_dim 32 --prior_depth 1 --epochs 2 --random_state 0".split()
 
@@ -58,8 +59,9 @@ def test_help_teaches(name, capsys):
     assert "None" not in re.sub(r"\[None\]|None: |or None|is None|None for|None,", "", text) and "%%" not in text
     if name in ("train", "demo", "grid"):
         for option in NCVQ().get_params():
-            if option != "verbose": assert f"--{option}" in text and (f"--{option.replace('_', '-')}" in text)
-    wanted = dict(train=["--out", "--label", "--quiet"], sample=["-n", "--y", "--out", "--random_state", "--guidance_scale", "--sampling_steps", "--choice_temperature"],
+            if (name, option) == ("grid", "random_state"): assert "--random_state" not in text  # --seeds are
+            elif option != "verbose": assert f"--{option}" in text and (f"--{option.replace('_', '-')}" in text)
+    wanted = dict(train=["--out", "--label", "--test_fraction", "--quiet"], sample=["-n", "--y", "--out", "--random_state", "--guidance_scale", "--sampling_steps", "--choice_temperature"],
                   evaluate=["--out", "--label", "--n_samples", "--random_state", "--quiet"], demo=["--out", "--quiet"], grid=["--out", "--methods", "--seeds", "--metrics", "--n_jobs", "--cluster"])[name]
     for option in wanted: assert option in text
 
@@ -225,7 +227,26 @@ def test_bad_files_are_said_in_one_line(tmp_path, capsys):
 
 def test_evaluate_needs_test_series(folder, capsys):
     assert call(cli.evaluate, folder / "run", folder / "toy.csv", "--quiet") == 2
-    one_line(capsys, "ncvq_evaluate", "test")
+    one_line(capsys, "ncvq_evaluate", "--test_fraction")
+    assert call(cli.demo, folder / "toy.csv", "--quiet") == 2  # before any training
+    one_line(capsys, "ncvq_demo", "--test_fraction")
+
+
+def test_a_table_without_a_test_part_is_parted_the_same_way_every_time(folder, tmp_path, fast, capsys):
+    share = ["--test_fraction", "0.5"]
+    assert call(cli.train, folder / "toy.csv", *share, "--out", tmp_path / "run", "--quiet", *TINY) == 0
+    assert "6 train + 6 test" in capsys.readouterr().out
+    assert call(cli.evaluate, tmp_path / "run", folder / "toy.csv", *share, "--quiet") == 0
+    assert "trained on other" not in capsys.readouterr().out
+    assert call(cli.evaluate, folder / "run", folder / "toy.csv", *share, "--quiet", "--out", tmp_path / "judged") == 0
+    assert "trained on other" in capsys.readouterr().out  # on all twelve
+
+
+def test_a_folder_does_not_hide_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("GunPoint").mkdir(), Path("mine").mkdir()
+    assert len(find_dataset("GunPoint").X_train) == 50
+    with pytest.raises(IsADirectoryError): find_dataset("mine")
 
 
 @pytest.fixture

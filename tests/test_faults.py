@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import ncvq_nb as nv
 from ncvq_nb import NCVQ
 from ncvq_nb.data import write_atomically
 from ncvq_nb.experiments import Results
@@ -14,6 +15,7 @@ from ncvq_nb.training import load_checkpoint, save_checkpoint
 
 DRIVERS, ENV = Path(__file__).parent / "drivers", {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 TINY = dict(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=16, prior_depth=1, epochs=4, batch_size=6, random_state=0)
+TINY_CELL = {k: v for k, v in TINY.items() if k != "random_state"}
 posix = pytest.mark.skipif(os.name != "posix", reason="needs kill -9, fork and limits of POSIX")
 
 
@@ -165,3 +167,26 @@ def test_two_grids_in_one_folder_share_the_work_and_a_killed_one_is_made_good(tm
     assert len(Results.read(tmp_path)) >= 5 and not Results.read(tmp_path).failed
     assert {r["seed"] for r in Results.read(tmp_path)} >= {0, 1, 2, 3, 4}
     assert {r["dataset"] for r in Results.read(tmp_path)} == {"noise"}
+
+
+def test_a_finished_cell_of_other_settings_data_or_measures_is_refused(tmp_path):
+    "And nothing is trained before that is said."
+    X, y = noise()
+    data, quick = nv.Dataset("toy", X, y, X, y), dict(n_resamples=5, cas_total=12, fcn=dict(max_steps=3))
+    first = nv.run_grid([data], {"s": TINY_CELL}, [0], tmp_path, **quick)
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert list(nv.run_grid([data], {"s": TINY_CELL}, [0], tmp_path, **quick)) == list(first)
+    for other, said in ((dict(settings={"s": {**TINY_CELL, "n_codes": 4}}), "n_codes was 8, now 4"), (dict(datasets=[nv.Dataset("toy", X * 2, y, X, y)]), "data was"), (dict(cas_total=13), "cas_total")):
+        with pytest.raises(ValueError, match=said): nv.run_grid(**{**dict(datasets=[data], settings={"s": TINY_CELL}, seeds=[1, 0], folder=tmp_path), **quick, **other})
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == files
+    nv.run_grid([data], {"s": TINY_CELL}, [0, 1], tmp_path, **quick, verbose=False)  # more of the same
+
+
+def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
+    X, y = noise()
+    data = nv.Dataset("toy", X, y, X, y)
+    with pytest.raises(TypeError, match="n_sample"): nv.run_grid([data], {"s": TINY_CELL}, [0], tmp_path / "g", n_sample=3)
+    with pytest.raises(ValueError, match="'s' has a random_state"): nv.run_grid([data], {"s": TINY}, [0], tmp_path / "g")
+    assert not (tmp_path / "g").exists()
+    r = nv.run_grid([data], {"s": TINY_CELL}, [0], tmp_path / "h", random_state=1, n_resamples=5, cas_total=12, fcn=dict(max_steps=3))
+    assert len(r) == 1 and not r.failed
