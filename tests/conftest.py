@@ -1,4 +1,4 @@
-"""What several test files share: a browser, where there is one, and a processor that multiplies bfloat16."""
+"""What several test files share: a browser, where there is one, a processor that multiplies bfloat16, and how often things are tried."""
 import os, shutil
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 from ncvq_nb.metrics import _fast_bfloat16
 
 imitated = pytest.mark.skipif(not _fast_bfloat16(torch.device("cpu")), reason="this processor only imitates bfloat16, which takes minutes here")
+THOROUGH = bool(os.environ.get("NCVQ_THOROUGH"))  # as many kills and faults as the page on promises speaks of
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ncvq_nb import NCVQ
+from conftest import THOROUGH
 
 DRIVERS, ENV = Path(__file__).parent / "drivers", {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 posix = pytest.mark.skipif(os.name != "posix", reason="kill -9 and fork are POSIX")
@@ -36,15 +37,18 @@ def assert_same_tensors(a, b):
     assert a.keys() == b.keys() and any(k.startswith("optimiser.") for k in a) and all(np.array_equal(a[k], b[k]) for k in a)
 
 
+KILLS = 10 if THOROUGH else 4  # of each of four methods
+
+
 @posix
 @pytest.mark.parametrize("i, ssl", list(enumerate(["none", "barlow", "vicreg", "vibcreg"])))
 def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(tmp_path, i, ssl):
     X, y = waves()
     np.savez(tmp_path / "data.npz", X=X, y=y)
-    r = subprocess.run([sys.executable, DRIVERS / "killed.py", tmp_path, ssl, "10", str(i)], env=ENV, capture_output=True, text=True)
+    r = subprocess.run([sys.executable, DRIVERS / "killed.py", tmp_path, ssl, str(KILLS), str(i)], env=ENV, capture_output=True, text=True)
     assert r.returncode == 0, r.stderr[-2000:]
     told = json.loads(r.stdout.splitlines()[-1])
-    assert len(told["kills"]) == 10  # four methods: forty kills
+    assert len(told["kills"]) == KILLS
     tokenizer, prior = zip(*told["kills"])
     assert any(0 < s < 45 for s in tokenizer) or any(0 < s < 45 for s in prior), "no kill hit a stage between its first and its last step"
     for k in range(told["runs"]): same_run(tmp_path / "whole", tmp_path / f"cut{k}")

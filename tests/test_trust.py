@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -159,8 +160,13 @@ def curves(threads=1):
     return json.loads(r.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def one_thread(): return curves()
+@pytest.fixture(scope="session")
+def one_thread(tmp_path_factory, request):
+    "Computed once, also where several processes test."
+    shared = tmp_path_factory.getbasetemp().parent if hasattr(request.config, "workerinput") else tmp_path_factory.getbasetemp()
+    with FileLock(shared / "curves.lock"):
+        if not (kept := shared / "curves.json").exists(): kept.write_text(json.dumps(curves()))
+        return json.loads(kept.read_text())
 
 
 def test_two_processes_give_the_same_numbers(one_thread): assert curves() == one_thread

@@ -1,4 +1,4 @@
-"""Write a model, a report, a table, a figure or a whole run while the n-th call that touches the disk goes wrong, for every n: faults.py FOLDER KIND.
+"""Write a model, a report, a table, a figure or a whole run while the n-th call that touches the disk goes wrong, for every n, or every so many of a run: faults.py FOLDER KIND EVERY.
 
 A call goes wrong in three ways: "error" (it fails), "full" (half of the bytes are written, then there is no space) and "kill" (half of the
 bytes are written, then the process is killed). Every fault happens in a fork of its own, over a fresh copy of good files. Prints a JSON list of
@@ -14,7 +14,7 @@ from ncvq_nb import generator
 from ncvq_nb.experiments import Results
 from ncvq_nb.metrics import Report, Row
 
-base, kind = Path(sys.argv[1]).absolute(), sys.argv[2]
+base, kind, stride = Path(sys.argv[1]).absolute(), sys.argv[2], int(sys.argv[3])
 generator.train = functools.partial(generator.train, checkpoint_every=0, log_every=4)
 
 
@@ -91,7 +91,7 @@ shutil.copytree(good, base / "count")
 count = forked(lambda: with_fault(-1, None, lambda: WRITE[kind](base / "count", "new")))[1]["result"]
 found = []
 for how in ("error", "full", "kill") if kind != "run" else ("full", "kill"):
-    for n in range(0, count, 1 if kind != "run" else 9):
+    for n in range(0, count, 1 if kind != "run" else stride):
         d = base / f"{how}{n}"
         shutil.copytree(good, d)
         status, told = forked(lambda: with_fault(n, how, lambda: WRITE[kind](d, "new")))
