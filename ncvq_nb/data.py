@@ -7,7 +7,7 @@ __all__ = ['check_series', 'check_labels', 'Dataset', 'read_series', 'holdout', 
            'Standardiser', 'write_atomically', 'is_alive', 'sync_folder']
 
 # %% ../nbs/00_data.ipynb #723e3ccf
-import csv, glob, numbers, os, warnings
+import csv, glob, numbers, os, re, warnings
 from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +67,11 @@ def _to_float32(A, name):
     return out
 
 # %% ../nbs/00_data.ipynb #0d6f4c1e
+def _no_labels_in(X, name):
+    "Refuse a data frame that has its labels in it still."
+    odd = [c for c in (getattr(X, "columns", None) if getattr(X, "columns", None) is not None else ()) if isinstance(c, str) and c.strip().lower() in {"label", "labels", "class", "target", "category"}]
+    if odd: raise ValueError(f"{name} has a column {odd[0]!r}, which does not look like samples of a series: take it out with {name}.drop(columns={odd[0]!r}), and pass it as labels")
+
 def check_series(
     X,                    # anything NumPy can read, (n, length) or (n, channels, length)
     *,
@@ -75,9 +80,11 @@ def check_series(
 ) -> np.ndarray:          # (n, channels, length), finite, float32, contiguous; `X` itself where it already is that
     "Series in the form that all of `ncvq_nb` works on, or an error that says what to do."
     if X is None: raise TypeError(f"{name} is None: allowed are arrays of shape (n, length) or (n, channels, length)")
+    _no_labels_in(X, name)
     A = _array(X, name)
     if A.dtype.kind not in "fiub":
-        raise TypeError(f"{name} has dtype {A.dtype}, series are real numbers: for instance np.asarray({name}, dtype='float32')")
+        odd = next((f", and holds {v!r}" for v in A.flat if not isinstance(v, numbers.Real)), "") if A.dtype == object else ""
+        raise TypeError(f"{name} has dtype {A.dtype}{odd}; series are real numbers: for instance np.asarray({name}, dtype='float32'), and from a data frame {name}.to_numpy('float32', na_value=np.nan)")
     shape, A = A.shape, A[:, None] if A.ndim == 2 else A  # (n, c, l)
     if A.ndim != 3:
         hint = f"; a single series is {name}[None]" if A.ndim == 1 else ""
@@ -218,6 +225,7 @@ class Dataset:
 
 # %% ../nbs/00_data.ipynb #fbb80b70
 _LABEL_NAMES = {"label", "labels", "class", "target", "category", "y"}
+_NO_SAMPLES = {"id", "index", "patient", "subject", "name", "date", "time", "timestamp"}
 _MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
 
 def _number(cell):
@@ -247,9 +255,10 @@ def _same_length(lengths, path):
             raise ValueError(f"{path}, line {i}: {n} values, but line {line} has {length}. Series of unequal length: {_TO_ONE_LENGTH}")
 
 def _text_labels(labels):
-    "Labels read as text: numbers where all of them are, else the text itself."
+    "Labels read as text: numbers where all of them are and none, as 007, is more than its value, else the text itself."
     numbers = [_number(v) for v in labels]
-    return np.array([v.strip() for v in labels]) if None in numbers or not np.isfinite(numbers).all() else np.array(numbers)
+    text = None in numbers or not np.isfinite(numbers).all() or any(re.match(r"\s*[+-]?0\d", v) for v in labels)
+    return np.array([v.strip() for v in labels]) if text else np.array(numbers)
 
 @contextmanager
 def _as_text(path):
@@ -303,9 +312,15 @@ def _label_column(names, rows, label, path):
     named = [j for j, c in enumerate(names) if c.lower() in _LABEL_NAMES]
     if named: return named[0]
     for j in (0, last):
-        if all(_is_text(row[j]) for _, row in rows): return j
-    values = [_number(row[0]) for _, row in rows]
-    if None not in values and _whole(np.array(values)).all() and (len(set(values)) < len(values) or len(values) < 10 and (sorted(values) in (list(range(len(values))), list(range(1, len(values) + 1))) or not all(_whole_cell(c) for _, row in rows for c in row))): return 0
+        if all(_is_text(row[j]) for _, row in rows):
+            if 2 < len(rows) == len({row[j] for _, row in rows}): raise ValueError(f"{path}: the {'first' if j == 0 else 'last'} column has another text in every row, like names or dates: leave it out, or pass label={'first' if j == 0 else 'last'!r} if these are the labels")
+            return j
+    values, n = [_number(row[0]) for _, row in rows], len(rows)
+    if None not in values and _whole(np.array(values)).all():
+        among = all(_whole_cell(c) for _, row in rows for c in row)  # whole numbers: are the first ones labels, or samples like the others?
+        alike = len(names) > 1 and re.sub(r"\d+", "#", names[0]) == re.sub(r"\d+", "#", names[1])
+        few = len(set(values)) <= min(n // 2, 100) and not alike or n < 10 and sorted(values) in (list(range(n)), list(range(1, n + 1)))
+        if few if among else len(set(values)) < n or n < 10: return 0
     raise ValueError(f"{path}: no column looks like labels (headed 'label', or of text, or a first column of whole numbers that repeat): "
                      "pass label=None if there are none, else label='first', 'last' or the column's name")
 
@@ -314,9 +329,12 @@ def _read_table(path, label):
     rows, names = _rows(path), []
     _same_length([(i, len(row)) for i, row in rows], path)
     if _has_header(rows): names, rows = [c.strip() for c in rows[0][1]], rows[1:]
-    if names[:1] == [""] and label == "auto":
-        raise ValueError(f"{path}: the first column has no name, like an index of pandas: write it with to_csv(index=False), or pass label=")
+    if names[:1] == [""]:  # an index of pandas
+        if [_number(row[0]) for _, row in rows] != list(range(len(rows))): raise ValueError(f"{path}: the first column has no name, like an index of pandas, and is not read: write the table with to_csv(index=False)")
+        names, rows = names[1:], [(i, row[1:]) for i, row in rows]
     j = _label_column(names, rows, label, path)
+    odd = [c for k, c in enumerate(names) if k != j and c.lower() in _NO_SAMPLES | _LABEL_NAMES - {"y"}]
+    if odd: raise ValueError(f"{path}: the column {odd[0]!r} does not look like samples of a series: leave it out of the table" + (", or pass it as label" if j is None else ""))
     labels = None if j is None else [row.pop(j) for _, row in rows]
     if not rows[0][1]:
         raise ValueError(f"{path}: no value stands beside the label; a row is one series, parted by tab, semicolon, comma or blanks")

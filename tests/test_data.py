@@ -262,7 +262,13 @@ def test_tables_by_pandas(tmp_path):
     np.testing.assert_array_equal(X_read[:, 0], X)
     np.testing.assert_array_equal(y_read, y)
     frame.to_csv(f)
-    with says("a.csv", "index=False"): read_series(f)
+    np.testing.assert_array_equal(read_series(f)[0], X_read)  # without the index
+    np.testing.assert_array_equal(read_series(f, label="label")[1], y)
+    frame.iloc[::-1].to_csv(f)
+    for label in ("auto", "label", None):
+        with says("a.csv", "index=False"): read_series(f, label=label)
+    frame.drop(columns="label").to_csv(f)
+    np.testing.assert_array_equal(read_series(f, label=None)[0], X_read)
     pd.DataFrame(np.c_[y, X]).to_csv(f, index=False)
     np.testing.assert_array_equal(read_series(f)[1], y)
 
@@ -582,3 +588,47 @@ def test_whole_numbers_that_do_not_repeat_are_no_labels(tmp_path):
     with says("no column looks like labels"): read_series(f)
     f.write_text("10,1.5,2\n20,3,4\n30,5,6\n")  # beside decimals, in a small table
     assert read_series(f)[1].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("name", ["id", "patient", "date", "target"])
+def test_columns_that_are_no_samples_are_not_read_as_such(tmp_path, name):
+    f = tmp_path / "a.csv"
+    f.write_text(f"{name},label,t0,t1\n" + "".join(f"{100 + i // 2},{i % 2},0.{i}5,{i}.5\n" for i in range(12)))
+    with says(f"column {name!r}" if name != "target" else "column 'target'", "leave it out"): read_series(f, label="label")
+    f.write_text("x,y,z\n1.5,2,3\n4,5,6\n")  # three coordinates
+    assert read_series(f, label=None)[0].shape == (2, 1, 3)
+
+
+def test_a_frame_with_its_labels_in_it_is_refused():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(rng.normal(size=(6, 9))).assign(label=1)
+    with says("column 'label'", "drop(columns='label')"): check_series(frame)
+    assert check_labels(frame[["label"]], 6).tolist() == [1] * 6
+    with says("holds 'a'", "na_value"): check_series(pd.DataFrame(rng.normal(size=(6, 9))).assign(kind="a"))
+
+
+def test_a_table_of_whole_numbers_is_asked_about(tmp_path):
+    "The first sample is not a label."
+    f, counts = tmp_path / "a.csv", rng.integers(300, 900, (200, 12))
+    rows = [",".join(map(str, row)) for row in counts]
+    for head in ([], [",".join(f"t{i}" for i in range(12))]):
+        f.write_text("\n".join(head + rows))
+        with says("no column looks like labels"): read_series(f)
+        assert np.array_equal(read_series(f, label=None)[0][:, 0], counts)
+    f.write_text("\n".join(f"{i % 3},{row}" for i, row in enumerate(rows)))  # labels 0, 1, 2 before whole numbers
+    assert read_series(f)[0].shape == (200, 1, 12) and set(read_series(f)[1]) == {0, 1, 2}
+
+
+def test_another_text_in_every_row_is_no_label(tmp_path):
+    f = tmp_path / "a.csv"
+    f.write_text("day,0,1\n" + "".join(f"2024-01-{i:02},0.5,{i}\n" for i in range(1, 9)))
+    with says("another text in every row", "label='first'"): read_series(f)
+    assert len(set(read_series(f, label="first")[1])) == 8
+
+
+def test_labels_keep_leading_zeros(tmp_path):
+    f = tmp_path / "a.csv"
+    f.write_text("007,0.5,0.25\n7,0.5,0.5\n007,1,0.5\n")
+    assert read_series(f)[1].tolist() == ["007", "7", "007"]
+    f.write_text("0,0.5,0.25\n1.0,0.5,0.5\n1,1,0.5\n")
+    assert read_series(f)[1].tolist() == [0, 1, 1]
