@@ -55,7 +55,7 @@ def _parser(name, text, examples): return argparse.ArgumentParser(prog=name, des
 
 def _data(args, data=None, judged=False):
     "The data set that is asked for; with test series, if a model is to be judged."
-    label = {} if args.label is None else dict(label=None if args.label == "none" else args.label)
+    label = {} if args.label is None else dict(label=None if args.label.lower() == "none" else args.label)
     found = find_dataset(args.data if data is None else data, test_fraction=args.test_fraction, **label)
     if judged and found.X_test is None: raise ValueError(f"{found.name} has no test series, and models are judged on them: --test_fraction 0.3 sets a part of the file aside, the same one every time; train with it as well")
     return found
@@ -71,7 +71,8 @@ def _run(main, argv, parser):
     "Run a command; what a user did wrong is said in one line."
     try: return main(parser.parse_args(argv))
     except (ValueError, TypeError, OSError, KeyError, ImportError, FloatingPointError, RuntimeError) as e:
-        print(f"{parser.prog}: {e.args[0] if isinstance(e, KeyError) and e.args else e}", file=sys.stderr)
+        said = str(e.args[0] if isinstance(e, KeyError) and e.args else e)
+        print(f"{parser.prog}: {said.replace('label=None', '--label none')}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt: sys.exit(130)
 
@@ -113,7 +114,7 @@ def sample(
     p.add_argument("dir", help="folder of a run or of a model")
     p.add_argument("-n", type=int, default=10, help="how many; with --y, how many of each label [10]")
     p.add_argument("--y", nargs="+", metavar="LABEL", help="labels to sample; without it, of all kinds")
-    p.add_argument("--out", required=True, metavar="FILE", help=".npz with X (n, channels, length) and y, or .csv with the label in the first column, then channel after channel")
+    p.add_argument("--out", required=True, metavar="FILE", help=".npz with X (n, channels, length), or .csv with channel after channel; with --y, labels too: as y, or in the first column")
     p.add_argument("--random_state", "--random-state", type=int, help="the same number gives the same series")
     p.add_argument("--guidance_scale", "--guidance-scale", type=float, help="classifier-free guidance [the model's own]")
     p.add_argument("--choice_temperature", "--choice-temperature", type=float, help="noise on the order of tokens [the model's own]")
@@ -226,6 +227,7 @@ def grid(
         with FileLock(Path(args.out) / ".lock"):  # another grid may end at the same moment, with more rows
             results = Results.read(args.out)
             results.save(Path(args.out) / "results.csv")
+        if args.metrics and not set(args.metrics) <= set(results.metrics): print(results.table())  # before the error, what there is
         print(results.table(*(args.metrics or ())))
         print(f"\n{len(results)} runs, every figure: {Path(args.out) / 'results.csv'}")
         if results.failed: raise ValueError(f"{len(results.failed)} of {len(results) + len(results.failed)} cells failed; the reasons stand above, and in error.txt in their folders")

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from .data import Dataset, _archive_names, _file_name, bundled, load_ucr, read_dataset, write_atomically
 from .generator import NCVQ, _digest
-from .metrics import Report, embed_2d, evaluate
+from .metrics import Report, _check_model_data, embed_2d, evaluate
 from .plots import PALETTE, _styled, new_figure, plot_codebook, plot_embedding, plot_history, plot_reconstructions, plot_samples, plot_tokens, save_figure
 from .processes import Team
 from .vq import codebook_usage
@@ -65,6 +65,8 @@ def present(
     **settings,  # of `evaluate`
 ) -> Report:  # saved as report.json and report.md
     "Save a model, every picture of it and its report."
+    signature(evaluate).bind(model, data, **settings)
+    _check_model_data(model, data)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model")  # whatever happens to what follows
@@ -83,7 +85,11 @@ def find_dataset(
     if isinstance(data, Dataset): return data
     path = Path(data)
     is_file = path.suffix.lower() in (".npz", ".csv", ".tsv", ".ts") or path.exists() and not (path.is_dir() and str(data) in {*bundled(), *_archive_names()})  # a folder does not hide a UCR set
-    return read_dataset(data, **kw) if is_file else load_ucr(str(data))
+    if is_file: return read_dataset(data, **kw)
+    found, label = load_ucr(str(data)), kw.get("label", "auto")
+    if label is None: return Dataset(found.name, found.X_train, None, found.X_test, None)
+    if label != "auto": raise ValueError(f"label={label!r} is for tables: the archive says itself where the labels of {data} are")
+    return found
 
 
 def _is_done(folder):
@@ -141,7 +147,7 @@ def _run_cell(data, params, seed, folder, settings):
     try:
         with _begun(folder):
             data = find_dataset(data)
-            if data.X_test is None: raise ValueError(f"{data.name} has no test series: a grid judges models on them")
+            if data.X_test is None: raise ValueError(f"{data.name} has no test series, and a grid judges models on them: read_dataset(file, test_fraction=0.3) sets some aside")
             model = NCVQ(**params, random_state=seed).fit(data.X_train, data.y_train, run_dir=folder / "run")
             report = evaluate(model, data, **{**dict(random_state=0, verbose=False), **settings})
             report.settings["cell"] = _identity(data, params, seed, settings)
@@ -173,6 +179,7 @@ def run_grid(
     if (n := Team().size) > 1: raise RuntimeError(f"run_grid trains a model in each process, but was started {n} times by accelerate launch or torchrun, whose processes train one model together: start it without them, with n_jobs")
     signature(evaluate).bind(None, None, **evaluation)  # a word that `evaluate` does not know is better said now
     if odd := [name for name, params in settings.items() if "random_state" in params]: raise ValueError(f"settings {odd[0]!r} has a random_state: leave it to seeds")
+    if isinstance(datasets, (str, Path, Dataset)): datasets = [datasets]
     folder = Path(folder).absolute()  # workers may have another working directory
     datasets = [d if isinstance(d, Dataset) or not Path(d).is_file() else Path(d).absolute() for d in datasets]
     cells = [(d, params, seed, folder / _file_name(d.name if isinstance(d, Dataset) else Path(d).stem) / _file_name(name) / str(seed), evaluation)
@@ -243,7 +250,7 @@ class Results(list):
         "Median and range over seeds."
         metrics = metrics or [m for m in self.metrics if ", " not in m]
         unknown = [m for m in metrics if m not in self.metrics]
-        if unknown: raise KeyError(f"{unknown[0]!r} is no metric here; there are {', '.join(self.metrics)}")
+        if unknown: raise KeyError(f"{unknown[0]!r} is no metric here; there are {', '.join(map(repr, self.metrics))}")
         out = []
         for key in dict.fromkeys((row["dataset"], row["setting"]) for row in self):
             rows = [r for r in self if (r["dataset"], r["setting"]) == key]
@@ -257,12 +264,13 @@ class Results(list):
     ) -> str:  # Markdown
         "Medians over seeds with their range, as a table."
         rows = self.summary(*metrics)
-        if not rows: return "no results yet"
+        failed = [f"\n{k} failed: {v}" for k, v in self.failed.items()]
+        if not rows: return "\n".join(["no results yet", *failed])
         names = [k for k in rows[0] if k not in ("dataset", "setting", "n")]
         show = lambda v: "–" if v is None else f"{v[0]:.3g}" if v[1] == v[2] else f"{v[0]:.3g} ({v[1]:.3g}–{v[2]:.3g})"
         lines = ["| " + " | ".join(["data set", "setting", "seeds", *names]) + " |", "|---|---|--:" + "|--:" * len(names) + "|"]
         lines += ["| " + " | ".join([r["dataset"], r["setting"], str(r["n"]), *(show(r[m]) for m in names)]) + " |" for r in rows]
-        return "\n".join(lines + [f"\n{k} failed: {v}" for k, v in self.failed.items()])
+        return "\n".join(lines + failed)
 
     @_styled
     def plot(

@@ -32,7 +32,7 @@ from sklearn.utils.validation import check_is_fitted
 import ncvq_nb
 from .augment import AUGMENTATIONS
 from .autoencoder import halvings
-from .data import Standardiser, _array, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
+from .data import Standardiser, _array, _no_labels_in, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
 from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
 from .processes import Team
 from .ssl import SSL_LOSSES
@@ -305,6 +305,7 @@ def _check_training(self: NCVQ, X, y, views=True):
 def _read(self: NCVQ, X, min_length=1):
     "`check_series`, and before it what scikit-learn's users expect to be read, or to be told in words they know."
     if hasattr(X, "tocsr"): raise TypeError("X is sparse, and sparse input is not supported: pass X.toarray()")
+    _no_labels_in(X, "X")
     A = _array(X, "X")
     if A.dtype.kind == "c": raise ValueError(f"Complex data not supported: X has dtype {A.dtype}; real and imaginary part may be two channels")
     if A.dtype == object and A.ndim > 1 and not any(isinstance(v, str) or v is None for v in A.flat):
@@ -368,7 +369,8 @@ def _split(self: NCVQ, X, y):
     numeric = y is not None and y.dtype.kind in "iu"
     y_t = torch.from_numpy(y).to(device) if numeric else None
     if not self.validation_fraction: return x, None, y_t, None, None
-    a, b = (torch.from_numpy(i).to(device) for i in holdout(len(X) if y is None else y, self.validation_fraction, random_state=self.seed_))
+    try: a, b = (torch.from_numpy(i).to(device) for i in holdout(len(X) if y is None else y, self.validation_fraction, random_state=self.seed_))
+    except ValueError as e: raise ValueError(f"validation_fraction={self.validation_fraction} cannot be held out, for each class keeps one series to train on, and none has two: set it to 0, or fit without labels") from e
     if self.ssl is not None and len(a) < 2: raise ValueError(f"validation_fraction {self.validation_fraction} leaves 1 of {len(X)} series to train on, but ssl={self.ssl!r} compares at least 2")
     return x[a], x[b], *((None, None) if y_t is None else (y_t[a], y_t[b])), a
 
@@ -477,12 +479,18 @@ def sample_tokens(
     guidance_scale: float | None = None,  # as in `sample`
 ) -> np.ndarray:  # (n, n_tokens) int64
     "The tokens of new series."
-    check_is_fitted(self, "prior_")
+    self._check_prior()
     seed = _seed(random_state)
     classes = self._classes_of(n, y, seed)
     write, device = self._writer(seed, sampling_steps, choice_temperature, guidance_scale), self.tokenizer_.codebook.device
     empty = torch.full((len(classes), self.tokenizer_.n_tokens), self.prior_.mask_token, device=device)
     return self._batched(write, empty, torch.from_numpy(classes).to(device)).cpu().numpy()
+
+
+@patch
+def _check_prior(self: NCVQ):
+    check_is_fitted(self, "tokenizer_")
+    check_is_fitted(self, "prior_", msg="this %(name)s has a tokenizer, but no prior yet: call fit_prior(X, y)")
 
 
 @patch
@@ -550,9 +558,9 @@ def impute(
     sampling_steps: int | None = None,  # instead of the estimator's own
     choice_temperature: float | None = None,  # instead of the estimator's own
     guidance_scale: float | None = None,  # instead of the estimator's own
-) -> np.ndarray:  # (n, channels, length), or (n_samples, n, channels, length), float32; observed samples as they were
+) -> np.ndarray:  # (n, channels, length), or (n_samples, n, channels, length), float32; observed samples as they were, but for rounding to float32
     "Fill gaps anywhere in series, extend them (a gap at the end), or write a frequency band anew, given all the rest."
-    check_is_fitted(self, "prior_")
+    self._check_prior()
     X, missing = self._check_gaps(X, missing, rows)
     if n_samples is not None: _check_parameters(dict(n_samples=n_samples), dict(n_samples=_whole(1)))
     seed, tok, draws = _seed(random_state), self.tokenizer_, n_samples or 1
@@ -579,8 +587,13 @@ def impute(
 @patch
 def _check_gaps(self: NCVQ, X, missing, rows):
     "Series with the channel's mean in their gaps, and where the gaps are, both (n, c, l)."
-    X = _array(X, "X")
-    gap = np.isnan(X) if X.dtype.kind == "f" else np.zeros(X.shape, bool)
+    masked = np.ma.getmaskarray(X) if isinstance(X, np.ma.MaskedArray) else False
+    X = _array(np.ma.getdata(X) if isinstance(X, np.ma.MaskedArray) else X, "X")
+    if X.dtype == object:  # None, and what pandas writes for nothing
+        try: X = np.array([np.nan if v is None or str(v) in ("<NA>", "NaT") else v for v in X.flat], float).reshape(X.shape)
+        except (TypeError, ValueError) as e: raise TypeError(f"X has dtype object and holds what is no number: {e}") from e
+    if X.dtype.kind not in "fiub": raise TypeError(f"X has dtype {X.dtype}, series are real numbers, NaN where they are missing")
+    gap = np.isnan(X) | masked if X.dtype.kind == "f" else np.zeros(X.shape, bool) | masked
     if missing is not None:
         missing = _array(missing, "missing")
         if missing.dtype != bool or missing.shape != X.shape: raise ValueError(f"missing must be boolean and of the shape of X, {X.shape}, found {missing.dtype} of the shape {missing.shape}")

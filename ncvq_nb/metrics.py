@@ -65,16 +65,15 @@ def _pair(A, B, a, b):
     return A, B
 
 def _series_errors(X, X_hat, n_fft=8):
-    "The three errors of each series, dict of (n,)."
+    "The three errors of each series, dict of (n,); without `n_fft` that of the STFT is left out."
     X, X_hat = _pair(X, X_hat, "X", "X_hat")
     if len(X) != len(X_hat): raise ValueError(f"X_hat has {len(X_hat)} series, X {len(X)}: one reconstruction per series is needed")
     diff, var = X.astype(float) - X_hat, X.astype(float).var((0, 2))
     by_channel = (diff**2).mean(2)  # (n, c)
     moving = var > 0
     relative = (by_channel[:, moving] / var[moving]).mean(1) if moving.any() else np.full(len(X), np.nan)
-    n_fft, unit = min(n_fft, X.shape[2] // 2 * 2), _unit(diff)  # the picture is made in float32, where squares of very large or small values would be lost
-    if n_fft < 2: return {"mse": by_channel.mean(1), "relative": relative, "stft": np.full(len(X), np.nan)}
-    stft = STFT(n_fft)
+    if n_fft is None: return {"mse": by_channel.mean(1), "relative": relative}
+    stft, unit = STFT(n_fft), _unit(diff)  # the picture is made in float32, where squares of very large or small values would be lost
     with torch.inference_mode():
         tf = [stft(torch.from_numpy(d / unit).float()).square().mean((1, 2, 3)) for d in np.array_split(diff, math.ceil(len(diff) / 1024))]
     return {"mse": by_channel.mean(1), "relative": relative, "stft": torch.cat(tf).double().numpy() * unit**2}
@@ -84,7 +83,7 @@ def reconstruction_error(
     X,              # (n, channels, length) or (n, length) series
     X_hat,          # their reconstructions, same shape
     *,
-    n_fft: int = 8, # window of the STFT error, at most the length of the series
+    n_fft: int = 8, # window of the STFT error
 ) -> dict:          # mse in squared units of X, relative (to each channel's variance, mean over channels), stft
     "Mean reconstruction error over all series, in time and in the time–frequency image."
     return {k: float(v.mean()) for k, v in _series_errors(X, X_hat, n_fft).items()}
@@ -681,9 +680,17 @@ def _check_data(data):
     for k in ("X_train", "X_test"):
         if getattr(data, k, None) is None: raise ValueError(f"data has no {k}: a report needs train and test series; read_dataset(file, test_fraction=0.3) sets some aside")
     X, X_test = _pair(data.X_train, data.X_test, "X_train", "X_test")
+    if len(X_test) < 2: raise ValueError("data has 1 test series: a report compares distributions and needs at least 2")
     y, y_test = (getattr(data, k, None) for k in ("y_train", "y_test"))
     if y is None or y_test is None: y = y_test = None
     return X, check_labels(y, len(X), name="y_train"), X_test, check_labels(y_test, len(X_test), name="y_test")
+
+def _check_model_data(model, data):
+    "`_check_data`, and whether the model's labels are of the same type."
+    X, y, X_test, y_test = _check_data(data)
+    known = getattr(model, "classes_", None)
+    if y is not None and known is not None and np.asarray(known).dtype.kind != y.dtype.kind: raise TypeError(f"the model was trained on labels of dtype {np.asarray(known).dtype}, y_train has dtype {y.dtype}: use one type of label")
+    return X, y, X_test, y_test
 
 def _hits(accuracy, n):
     "Which of `n` were right, in some order: all that a bootstrap of an accuracy needs."
@@ -694,9 +701,10 @@ def _mean_row(metric, scores, better, *beside, interval):
 
 # %% ../nbs/10_metrics.ipynb #b1bc5962
 def _judge_reconstruction(X, X_test, X_hat, interval):
-    e, flat = _series_errors(X_test, X_hat), reconstruction_error(X_test, np.broadcast_to(X.mean((0, 2), keepdims=True), X_test.shape))
+    n_fft = min(8, X.shape[2] // 2 * 2) or None  # shorter where the series are
+    e, flat = (_series_errors(X_test, R, n_fft) for R in (X_hat, np.broadcast_to(X.mean((0, 2), keepdims=True), X_test.shape)))
     names = {"mse": "reconstruction MSE", "relative": "reconstruction error", "stft": "STFT MSE"}
-    return [_mean_row(names[k], e[k], "lower", Beside("constant", flat[k], "the train mean"), interval=interval) for k in names]
+    return [_mean_row(names[k], e[k], "lower", Beside("constant", float(flat[k].mean()), "the train mean"), interval=interval) for k in names if k in e]
 
 def _judge_probes(X, y, X_test, y_test, features, interval):
     classes, counts = np.unique(y, return_counts=True)
@@ -839,11 +847,9 @@ def evaluate(
     verbose: bool = True,     # show progress
 ) -> Report:                  # every figure beside its floor or ceiling
     "Judge a model on a data set, without changing it."
-    X, y, X_test, y_test = _check_data(data)
+    X, y, X_test, y_test = _check_model_data(model, data)
     n = len(X_test) if n_samples is None else n_samples
-    if n < 2: raise ValueError(f"n_samples is {n}: at least 2 are needed")
-    known = getattr(model, "classes_", None)
-    if y is not None and known is not None and np.asarray(known).dtype.kind != y.dtype.kind: raise TypeError(f"the model was trained on labels of dtype {np.asarray(known).dtype}, y_train has dtype {y.dtype}: use one type of label")
+    if not isinstance(n, numbers.Integral) or n < 2: raise ValueError(f"n_samples is {n!r}: a whole number of at least 2 is needed")
     base = _seed(random_state, "evaluate")
     seed, interval = partial(_seed, base), partial(bootstrap_interval, n_resamples=n_resamples, confidence=confidence, random_state=_seed(base, "bootstrap"))
     name = getattr(data, "name", "data")
@@ -851,7 +857,7 @@ def evaluate(
                     n_resamples=n_resamples, confidence=confidence, random_state=random_state if isinstance(random_state, int) else None))
     trained, given = getattr(model, "data_", None), {_fingerprint(X, v) for v in (None, check_labels(getattr(data, "y_train", None), len(X), name="y_train"))}
     if isinstance(trained, dict) and not {v for k, v in trained.items() if k in ("digest", "prior_digest")} <= given:
-        report.notes.append("The model was trained on other series or labels than the train part of this data: figures beside it (floors, ceilings, memorisation) are those of the data, not of its training.")
+        report.notes.append("The model was trained on other series or labels than the train part of this data: if test series were among them, all figures are too good; floors, ceilings and memorisation are those of the data, not of its training.")
     with tqdm(total=11, disable=not verbose, leave=False) as bar:
         job = _Job(report, bar)
         X_hat = _judge_tokenizer(model, X, y, X_test, y_test, job, interval)

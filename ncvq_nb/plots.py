@@ -88,7 +88,11 @@ def _labels(y, n, name="y"):
     y = _array(y, name)
     if y.ndim == 0: y = np.full(n, y)
     if y.ndim != 1 or len(y) != n: raise ValueError(f"{name} must hold one label per series ({n}), found shape {y.shape}")
-    return y.astype(str) if y.dtype.kind == "O" else y
+    if y.dtype.kind != "O": return y
+    if any(v is None or str(v) in ("nan", "<NA>", "NaT") for v in y): raise ValueError(f"{name} has missing labels: leave those series out")
+    if not all(isinstance(v, numbers.Real) for v in y): return y.astype(str)
+    y = np.array(y.tolist())
+    return y.astype(np.int64) if y.dtype.kind == "f" and (y == np.round(y)).all() and np.abs(y).max(initial=0) < 2**53 else y
 
 def _whole(v, name, low=1):
     if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < low: raise ValueError(f"{name} must be a whole number of at least {low}, found {v!r}")

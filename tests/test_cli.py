@@ -291,3 +291,17 @@ def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, fast
 def test_a_grid_whose_cells_fail_does_not_look_like_success(folder, tmp_path, capsys):
     assert call(cli.grid, folder / "toy.npz", "--out", tmp_path / "g", "--seeds", 0, *TINY, "--ssl", "x") != 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_labels_of_an_archives_set(tmp_path, capsys):
+    assert find_dataset("GunPoint", label=None).y_train is None and find_dataset("GunPoint").y_train is not None
+    assert call(cli.train, "GunPoint", "--label", "last", "--out", tmp_path / "r", *TINY) == 2
+    one_line(capsys, "ncvq_train", "label='last' is for tables")
+
+
+def test_messages_speak_the_commands_language(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("0.5,0.25,1.5\n0.25,0.5,2.5\n")
+    assert call(cli.train, tmp_path / "a.csv", "--out", tmp_path / "r", *TINY) == 2
+    one_line(capsys, "--label none")
+    assert call(cli.train, write(tmp_path / "b.csv", *series()), "--label", "None", "--out", tmp_path / "r", "--quiet", *TINY) == 2
+    one_line(capsys, "'sit'")  # read as a sample now

@@ -838,3 +838,16 @@ def test_a_run_of_the_prior_on_other_labels_or_series_is_refused(tmp_path):
     alone = NCVQ(**TINY).fit_tokenizer(X, run_dir=tmp_path / "r").fit_prior(X, y, run_dir=tmp_path / "r")
     NCVQ(**TINY).fit_tokenizer(X, run_dir=tmp_path / "r").fit_prior(X, y, run_dir=tmp_path / "r")  # goes on
     with says("fingerprint"): alone.fit_prior(X, 1 - y, run_dir=tmp_path / "r")
+
+
+def test_a_tokenizer_without_a_prior_says_what_is_missing():
+    X, y = series()
+    m = NCVQ(**TINY).fit_tokenizer(X, y)
+    for call in (lambda: m.sample(2), lambda: m.impute(X)):
+        with says("has a tokenizer, but no prior yet", "fit_prior", kind=NotFittedError): call()
+    with says("not fitted", kind=NotFittedError): NCVQ(**TINY).sample(2)
+
+
+def test_a_validation_split_that_cannot_be_is_named():
+    X, y = series()
+    with says("validation_fraction=0.3", "set it to 0"): NCVQ(**{**TINY, "validation_fraction": 0.3}).fit(X, np.arange(len(X)))

@@ -191,3 +191,10 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
     assert not (tmp_path / "g").exists()
     r = nv.run_grid([data], {"s": TINY_CELL}, [0], tmp_path / "h", random_state=1, n_resamples=5, cas_total=12, fcn=dict(max_steps=3))
     assert len(r) == 1 and not r.failed
+
+
+def test_a_grid_without_a_single_result_says_why(tmp_path):
+    X, y = noise()
+    r = nv.run_grid(nv.Dataset("toy", X, y, X, y), {"s": dict(ncodes=3)}, [0], tmp_path / "a")  # one data set, not in a list
+    assert "no results yet" in r.table() and "toy/s/0 failed: " in r.table() and "ncodes" in r.table()
+    assert "test_fraction" in nv.run_grid([nv.Dataset("toy", X, y)], {"s": TINY_CELL}, [0], tmp_path / "b").table()

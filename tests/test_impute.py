@@ -240,3 +240,17 @@ def test_errors(model, two_channels):
     with says("trained without labels"): fitted(None).impute(holes(X), y=0)
     with pytest.raises(NotFittedError): NCVQ().impute(X)
     with pytest.raises(NotFittedError): NCVQ(**TINY).fit_tokenizer(X).impute(holes(X))
+
+
+def test_every_way_to_write_that_a_sample_is_missing():
+    pd = pytest.importorskip("pandas")
+    X, y = np.random.default_rng(0).normal(size=(8, 32)).astype(np.float32), np.arange(8) % 2
+    m = NCVQ(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=16, prior_depth=1, epochs=2, random_state=0).fit(X, y)
+    gappy = X.copy()
+    gappy[:, 5:9] = np.nan
+    want = m.impute(gappy, random_state=0)
+    objects = np.where(np.isnan(gappy), None, gappy.astype(object))
+    for other in (np.ma.masked_invalid(gappy), np.ma.array(X, mask=np.isnan(gappy)), pd.DataFrame(gappy).convert_dtypes(), pd.DataFrame(gappy).astype(object), objects, objects.tolist()):
+        np.testing.assert_allclose(m.impute(other, random_state=0), want, rtol=1e-6)
+    for bad in (gappy.astype(str), np.full((8, 32), "a", object)):
+        with pytest.raises(TypeError, match="X has dtype"): m.impute(bad)

@@ -346,3 +346,10 @@ def test_errors_name_the_argument(call, words):
 
 def test_large_labels_keep_their_digits():
     assert [plots._short(v) for v in (1234567, np.int64(1234568), 2.0, "sit", True)] == ["class 1234567", "class 1234568", "class 2", "sit", "True"]
+
+
+def test_labels_of_a_column_of_objects_are_what_they_are():
+    X = np.zeros((6, 9))
+    titles = lambda y: [a.get_title(loc="left") for a in plots.plot_series(X, y).axes]
+    assert titles(np.array([2, 10] * 3, object)) == titles(np.array([2., 10.] * 3, object)) == titles(np.array([2, 10] * 3)) == ["class 2", "class 10"]
+    with pytest.raises(ValueError, match="y has missing labels"): plots.plot_series(X, [None, 1] * 3)
