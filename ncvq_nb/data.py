@@ -69,7 +69,8 @@ def _to_float32(A, name):
 # %% ../nbs/00_data.ipynb #0d6f4c1e
 def _no_labels_in(X, name):
     "Refuse a data frame that has its labels in it still."
-    odd = [c for c in (getattr(X, "columns", None) if getattr(X, "columns", None) is not None else ()) if isinstance(c, str) and c.strip().lower() in {"label", "labels", "class", "target", "category"}]
+    columns = getattr(X, "columns", None)
+    odd = [] if columns is None else [c for c in columns if isinstance(c, str) and c.strip().lower() in _LABEL_NAMES - {"y"}]
     if odd: raise ValueError(f"{name} has a column {odd[0]!r}, which does not look like samples of a series: take it out with {name}.drop(columns={odd[0]!r}), and pass it as labels")
 
 def check_series(
