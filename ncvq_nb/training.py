@@ -333,7 +333,8 @@ class Stepper:
 # %% ../nbs/07_training.ipynb #76c5dcc1
 class NonFiniteError(FloatingPointError):
     "A loss or a gradient that is no finite number; has step, series, terms and, where one was written, the path of a file for looking at it."
-    def __init__(self, message, *, step=None, series=(), terms=None, path=None):  # defaults for pickle, which fills in the rest
+    # defaults, because unpickling calls this with the message alone and fills in the rest
+    def __init__(self, message, *, step=None, series=(), terms=None, path=None):
         super().__init__(message)
         self.step, self.series, self.terms, self.path = step, series, terms, path
 

@@ -164,13 +164,15 @@ FATAL = """if 1:
     generator.train = functools.partial(generator.train, checkpoint_every=0, log_every=1)
     noise, calls = np.random.default_rng(0).normal(size=(12, 24)).astype("float32"), 0
     data = Dataset("noise", noise, np.arange(12) % 2, noise, np.arange(12) % 2)
+    def fatal(x, generator):
+        global calls
+        calls += 1
+        if calls == last: os.kill(os.getpid(), signal.SIGKILL)
+        return x
     def start(folder, limit):
         "What becomes of a process that is killed when it augments for the limit-th time."
-        def fatal(x, generator):
-            global calls
-            calls += 1
-            if calls == limit: os.kill(os.getpid(), signal.SIGKILL)
-            return x
+        global last
+        last = limit  # not in the view itself, which would be another one then
         if not (pid := os.fork()):
             results = run_grid([data], {"fatal": dict(TINY, ssl="vibcreg", augment=fatal)}, [0], folder, **JUDGED)
             os._exit(len(results.failed))
