@@ -120,11 +120,13 @@ def _spelled(v, within=()):
     if v is None or isinstance(v, (bool, int, float, str)): return v
     if isinstance(v, np.ndarray): return _digest(v)
     if not callable(v) or isinstance(v, type) or any(v is w for w in within): return getattr(v, "__qualname__", type(v).__name__)
-    inner, at = lambda w: _spelled(w, (*within, v)), f"{getattr(v, '__module__', type(v).__module__)}.{getattr(v, '__qualname__', type(v).__qualname__)}"
+    inner = lambda w: _spelled(w, (*within, v))
     if isinstance(v, functools.partial): return f"partial({', '.join([inner(v.func), *map(str, map(inner, v.args)), *(f'{k}={inner(w)}' for k, w in v.keywords.items())])})"
-    cells = [inner(c.cell_contents) for c in getattr(v, "__closure__", None) or () if c != CellType()]
-    does = _code(v.__code__) if hasattr(v, "__code__") else sorted((k, inner(w)) for k, w in getattr(v, "__dict__", {}).items())
-    return f"{at} ({hashlib.sha256(repr((does, cells, inner(getattr(v, '__defaults__', None)), sorted((k, inner(w)) for k, w in (getattr(v, '__kwdefaults__', None) or {}).items()))).encode()).hexdigest()[:8]})"
+    named = lambda attribute: sorted((k, inner(w)) for k, w in (getattr(v, attribute, None) or {}).items())
+    does = _code(v.__code__) if hasattr(v, "__code__") else named("__dict__")
+    carries = [inner(c.cell_contents) for c in getattr(v, "__closure__", None) or () if c != CellType()], inner(getattr(v, "__defaults__", None)), named("__kwdefaults__")
+    where = v if hasattr(v, "__qualname__") else type(v)
+    return f"{where.__module__}.{where.__qualname__} ({hashlib.sha256(repr((does, carries)).encode()).hexdigest()[:8]})"
 
 # %% ../nbs/09_generator.ipynb #2ecdbea7
 class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

@@ -1,29 +1,25 @@
-"""Run every test: the notebooks and, beside them, pytest. Any arguments go to pytest.
+"""Run every test: the notebooks, then pytest. Any arguments go to pytest.
 
     .venv/bin/python tests/run.py
     .venv/bin/python tests/run.py -m 'not slow'
 """
-import os, shutil, subprocess, sys, tempfile
+import os, shutil, subprocess, sys
 from pathlib import Path
 
-ROOT, WORKERS = Path(__file__).resolve().parent.parent, str(min(os.cpu_count() or 1, 4))
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}  # full sets of threads would slow one another down
+ROOT, CORES = Path(__file__).resolve().parent.parent, os.cpu_count() or 1
 
 
-def start(*command, **kw):
-    "One command of this environment."
+def step(title, *command, threads):
+    "Run one command of this environment; torch gets `threads` threads, for two full sets of threads on two cores slow one another down."
+    print(f"== {title}", flush=True)
     program = shutil.which(command[0], path=Path(sys.executable).parent)
     if program is None: sys.exit(f"{command[0]} is not installed beside {sys.executable}: pip install -e '.[dev]' with that Python first")
-    return subprocess.Popen([program, *command[1:]], cwd=ROOT, env=ENV, **kw)
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "MPLBACKEND": "Agg"}
+    return subprocess.call([program, *command[1:]], cwd=ROOT, env=env)
 
 
-with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-    notebooks = start("nbdev_test", "--n_workers", WORKERS, stdout=said, stderr=subprocess.STDOUT)
-    try:
-        print("== pytest, and the notebooks beside it", flush=True)
-        failed = start("pytest", "-n", WORKERS, "--dist", "worksteal", *sys.argv[1:]).wait()
-        notebooks.wait()
-    finally: notebooks.kill()
-    said.seek(0)
-    print(f"== notebooks\n{said.read()}", flush=True)
-sys.exit(bool(failed or notebooks.returncode))
+codes = [
+    step("notebooks", "nbdev_test", "--n_workers", str(min(CORES, 4)), threads=1),
+    step("pytest", "pytest", "-n", str(min(CORES, 4)), "--dist", "worksteal", *sys.argv[1:], threads=1),
+]
+sys.exit(any(codes))
