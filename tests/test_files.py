@@ -1,0 +1,300 @@
+"""Files of series: what was written is read, damage is noticed, a pickle is never opened."""
+
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forging import PICKLES, Payload
+from fuzzing import REFUSED, damage, fuzz, series, tried
+from hypothesis import assume
+from hypothesis import strategies as st
+from test_tables import WORDS
+from toys import says
+
+from ncvq_nb.io.archive import load_ucr
+from ncvq_nb.io.files import read_dataset, read_series
+
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with says("nowhere.csv", "no such file", kind=FileNotFoundError):
+        read_series(tmp_path / "nowhere.csv")
+    with says("folder", "load_ucr", kind=IsADirectoryError):
+        read_series(tmp_path)
+    for name in ("a.parquet", "a.npy", "a"):
+        (f := tmp_path / name).touch()
+        with says(name, "allowed are .npz, .csv, .tsv and .ts"):
+            read_series(f)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".ts", ".npz"])
+def test_a_device_is_no_data_set(tmp_path, suffix):
+    for name, target in (("zero", "/dev/zero"), ("null", "/dev/null")):
+        (f := tmp_path / f"{name}{suffix}").symlink_to(target)
+        with pytest.raises(ValueError, match=name):
+            read_series(f)
+    os.mkfifo(f := tmp_path / f"pipe{suffix}")
+    with pytest.raises(ValueError, match="pipe"):
+        read_series(f)
+
+
+# .ts
+
+
+def write_ts(path, X, y, head="@timeStamps false\n"):
+    "Series (n, channels, length) and labels, or None, in the format of the archive."
+    says = "false" if y is None else f"true {' '.join(map(str, np.unique(y)))}"
+    lines = [f"#made by a test\n@problemName t\n{head}@classLabel {says}\n@data"]
+    for i, x in enumerate(X):
+        fields = [",".join(map(repr, c.tolist())) for c in x]
+        lines.append(":".join(fields + ([] if y is None else [str(y[i])])))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("labels", [None, [1, 2, 1], ["up", "down", "up"]])
+def test_ts(tmp_path, c, labels):
+    X, f = rng.normal(size=(3, c, 11)).astype(np.float32), tmp_path / "a.ts"
+    write_ts(f, X, labels, f"@univariate {c == 1}\n@equalLength true\n@seriesLength 11\n\n")
+    X_read, y = read_series(f)
+    np.testing.assert_array_equal(X_read, X)
+    assert y is None if labels is None else y.tolist() == labels
+    assert read_series(f, label=None)[1] is None
+
+
+HEAD = "@classLabel true a b\n@data\n"
+
+
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("", ["no '@data' line"]),
+        ("@classLabel true a\n", ["no '@data' line"]),
+        ("1,2:a\n", ["line 1", "no .ts file"]),
+        (HEAD, ["no series after '@data'"]),
+        ("@data\n1,2:a\n", ["whether it has labels"]),
+        ("@timeStamps true\n" + HEAD + "(0,1),(1,2):a\n", ["time stamps"]),
+        (HEAD + "1,2,3:a\n1,2:b\n", ["line 4", "2 values, but line 3 has 3", "one length"]),
+        (HEAD + "1,2,3:1,2:a\n", ["line 3", "unequal length"]),
+        (HEAD + "1,2:3,4:a\n1,2:b\n", ["line 4", "1 channels, but the first series has 2"]),
+        (HEAD + "1,?,3:a\n", ["line 3, channel 0", "value 2", "missing ('?')"]),
+        (HEAD + "1,NaN:a\n", ["missing ('NaN')"]),
+        (HEAD + "1,b,3:a\n", ["'b', not a finite number"]),
+        (HEAD + "1,2,3\n", ["parted by ':'"]),
+        ("@targetLabel true\n@data\n1,2:0.5\n", ["0.5", "np.digitize"]),
+    ],
+)
+def test_ts_refuses(tmp_path, text, parts):
+    (f := tmp_path / "a.ts").write_text(text)
+    with says("a.ts", *parts):
+        read_series(f)
+
+
+@fuzz(
+    120,
+    pair=series(scales=st.integers(-30, 30), dtypes=("f4",), layouts=("plain",)),
+    words=st.lists(WORDS, min_size=5, max_size=5),
+    kind=st.sampled_from(["none", "words", "integers"]),
+)
+def test_ts_files_come_back(home, pair, words, kind):
+    X = pair[1]
+    n = len(X)
+    y = {"none": None, "words": words[:n], "integers": list(range(n))}[kind]
+    write_ts(home / "a.ts", X, y)
+    found = tried(lambda: read_series(home / "a.ts"), "a.ts")
+    np.testing.assert_allclose(found[0], X, rtol=6e-8, atol=1e-44)
+    assert found[1] is None if y is None else found[1].tolist() == y
+
+
+# .npz
+
+
+def test_npz(tmp_path):
+    X, f = rng.normal(size=(5, 2, 9)).astype(np.float32), tmp_path / "a.npz"
+    np.savez(f, X=X)
+    X_read, y = read_series(f)
+    assert y is None and np.array_equal(X_read, X)
+    assert read_dataset(f).X_test is None
+    np.savez_compressed(f, X=X, y=list("abbab"))
+    assert read_series(f)[1].tolist() == list("abbab") and read_series(f, label=None)[1] is None
+    split = "3 train + 2 test series, 2 channels, length 9, 2 classes"
+    assert repr(read_dataset(f, test_fraction=0.4)) == f"Dataset('a': {split})"
+    with says("label='first'", ".csv"):
+        read_series(f, label="first")
+
+
+def test_npz_refuses(tmp_path):
+    f = tmp_path / "a.npz"
+    np.savez(f, data=np.zeros((2, 3)))
+    with says("a.npz", "['data']", "np.savez(path, X=X, y=y)"):
+        read_series(f)
+    np.savez(f, X=np.full((2, 3), np.nan))
+    with says("a.npz: X has 6 missing"):
+        read_series(f)
+    np.savez(f, X=np.zeros((2, 3)), y=[1, 2, 3])
+    with says("a.npz: y_train has 3 labels for 2 series"):
+        read_dataset(f)
+    np.save(tmp_path / "b.npy", np.zeros((2, 3)))
+    (tmp_path / "b.npy").rename(f)
+    with says("a.npz", "no readable .npz"):
+        read_series(f)
+    f.write_bytes(b"")
+    with says("a.npz", "np.savez"):
+        read_series(f)
+
+
+@pytest.mark.parametrize("name", ["Y", "labels", "label", "target", "classes", "y"])
+def test_labels_of_an_npz_under_another_name_are_not_passed_over(tmp_path, name):
+    X, f, y = rng.normal(size=(6, 9)), tmp_path / "a.npz", np.arange(6) % 2
+    held = {"X_train": X, "X_test": X} if name == "y" else {"X": X}
+    np.savez(f, **held, **{name: y})
+    with says(f"but {name!r}", "label=None"):
+        read_dataset(f)
+    assert read_dataset(f, label=None).y_train is None
+    np.savez(f, X=X, y=y, labels=np.arange(6), note=np.arange(3))
+    assert read_dataset(f).y_train.tolist() == [0, 1] * 3
+
+
+@fuzz(
+    120,
+    pair=series(
+        scales=st.integers(-30, 30),
+        dtypes=("f2", "f4", "f8", "i4", "?"),
+        layouts=("plain", "fortran", "swapped"),
+    ),
+    words=st.lists(WORDS, min_size=5, max_size=5),
+    kind=st.sampled_from(["none", "words", "integers", "split"]),
+    compress=st.booleans(),
+)
+def test_arrays_come_back_from_npz(home, pair, words, kind, compress):
+    X, want = pair
+    assume(np.isfinite(want).all())
+    n = len(X)
+    y = {"words": np.array(words[:n]), "none": None}.get(kind, np.arange(n) - 2)
+    held = {"X": X} if y is None else {"X": X, "y": y}
+    if kind == "split":
+        held = {"X_train": X, "y_train": y, "X_test": X[::-1], "y_test": y[::-1]}
+    (np.savez_compressed if compress else np.savez)(home / "a.npz", **held)
+    found = tried(lambda: read_dataset(home / "a.npz"), "a.npz")
+    np.testing.assert_allclose(found.X_train, want, rtol=6e-8, atol=1e-44)
+    assert found.y_train is None if y is None else found.y_train.tolist() == y.tolist()
+    if kind == "split":
+        assert np.array_equal(found.X_test, found.X_train[::-1])
+        assert np.array_equal(found.y_test, found.y_train[::-1])
+
+
+# Damage
+
+
+def test_damaged_npz(tmp_path):
+    np.savez_compressed(f := tmp_path / "a.npz", X=rng.normal(size=(20, 30)), y=np.arange(20))
+    whole = f.read_bytes()
+    cut = [whole[:i] for i in (0, 1, len(whole) // 2, len(whole) - 1)]
+    hits = range(0, len(whole), 97)
+    changed = [whole[:i] + bytes([whole[i] ^ 255]) * 8 + whole[i + 8 :] for i in hits]
+    for content in cut + changed:
+        f.write_bytes(content)
+        try:
+            X, y = read_series(f)  # a byte that does not matter may have been hit
+        except ValueError as e:
+            assert "a.npz" in str(e)
+        else:
+            assert X.shape == (20, 1, 30)
+
+
+@pytest.fixture(scope="module")
+def npz(home):
+    X, y, blobs = np.random.default_rng(0).normal(size=(4, 2, 9)), np.array(list("abac")), []
+    for save in (np.savez, np.savez_compressed):
+        save(home / "whole.npz", X=X, y=y)
+        blobs.append((home / "whole.npz").read_bytes())
+    return X, y, blobs
+
+
+@fuzz(300, spoil=damage(), which=st.integers(0, 1))
+def test_a_damaged_npz_is_right_or_refused(home, npz, spoil, which):
+    X, y, whole = npz
+    (home / "b.npz").write_bytes(spoil(whole[which]))
+    found = tried(lambda: read_series(home / "b.npz"), "b.npz")
+    if found is not REFUSED:
+        assert np.array_equal(found[0], X.astype("f4")) and found[1].tolist() == y.tolist()
+
+
+TEXTS = {
+    "b.csv": "label,t0,t1,t2\na,0.5,1e-3,-7\nb,2,3.25,4\na,0,0,0.125\n",
+    "b.tsv": "1\t0.5\t0.25\t3\n2\t-1.5\t2\t1e5\n1\t3\t4\t5\n",
+    "c.csv": "0.5;1;2;3\n4;5;6;7\n",
+    "b.ts": "#x\n@problemName b\n@timeStamps false\n@classLabel true a b\n@data\n"
+    "1,2,3:4,5,6:a\n-1,0.5,1e2:0,0,0:b\n",
+}
+
+
+@fuzz(
+    500,
+    spoil=damage(),
+    name=st.sampled_from(list(TEXTS)),
+    label=st.sampled_from(["auto", "auto", None]),
+)
+def test_a_damaged_text_is_whole_or_refused(home, spoil, name, label):
+    (f := home / name).write_bytes(spoil(TEXTS[name].encode()))
+    found = tried(lambda: read_series(f, label=label), name)
+    if found is REFUSED:
+        return
+    X, y = found
+    assert X.ndim == 3 and X.dtype == np.float32 and np.isfinite(X).all()
+    assert y is None or label is not None and len(y) == len(X)
+    assert len(X) <= sum(c in b"\n\r" for c in f.read_bytes()) + 1
+
+
+# From strangers: a pickle is never opened, and no size that a header claims is believed
+
+
+@pytest.mark.parametrize("make", PICKLES)
+def test_a_pickle_in_a_data_set_is_never_opened(tmp_path, make):
+    f, marker = tmp_path / "Evil.npz", tmp_path / "pwned"
+    make(f, marker)
+    for read in (read_series, read_dataset, lambda f: load_ucr("Evil", f.parent)):
+        with pytest.raises(ValueError, match="(?s)Evil.npz.*np.savez"):
+            read(f)
+    assert not marker.exists()
+
+
+def test_the_payload_would_have_worked(tmp_path):
+    pickle.loads(pickle.dumps(Payload(tmp_path / "pwned")))
+    assert (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "descr, shape",
+    [
+        ("<f8", (2**40,)),
+        ("<f8", (2**62, 2**62)),
+        ("<f8", (-1, 5)),
+        ("|O", (3,)),
+        ("<U1000000000", (9,)),
+        ("|V8", (2, 2)),
+        ("[('a', '<f8')]", (2, 2)),
+        ("__import__('os').mkdir('pwned')", (2, 2)),
+    ],
+    ids=str,
+)
+def test_a_forged_header_in_a_data_set_is_refused(tmp_path, monkeypatch, descr, shape):
+    monkeypatch.chdir(tmp_path)
+    descr = descr if descr[0] in "[_" else repr(descr)
+    head = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape!r}}}".ljust(117) + "\n"
+    array = b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head.encode() + bytes(64)
+    with zipfile.ZipFile("a.npz", "w") as z:
+        z.writestr("X.npy", array)
+    with pytest.raises((ValueError, TypeError), match="a.npz"):
+        read_series("a.npz")
+    assert not Path("pwned").exists()
