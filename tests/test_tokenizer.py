@@ -1,0 +1,57 @@
+"""Stage 1: token grids against the thesis, and the loss against its terms, made one by one."""
+
+import pytest
+from numpy.testing import assert_allclose
+
+from ncvq_nb.augment import gaussian_noise
+from ncvq_nb.engine.runtime import seeded
+from ncvq_nb.ssl import SSL_LOSSES
+from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
+from tensors import gen, randn
+
+N_TOKENS = {96: 60, 500: 75, 152: 45, 128: 40, 1024: 40, 945: 70, 140: 40, 512: 40, 398: 60}
+N_TOKENS |= {70: 45, 65: 40}
+
+
+@pytest.mark.parametrize("length, n_tokens", N_TOKENS.items())
+def test_token_grids_of_the_thesis(length, n_tokens):
+    assert Tokenizer(1, length, dim=8, n_res_blocks=1).n_tokens == n_tokens
+
+
+def test_the_encoder_has_the_parameters_of_the_thesis():
+    tokenizer = Tokenizer(1, 140)
+    assert sum(p.numel() for p in tokenizer.encoder.parameters()) == 265_792
+
+
+def mse(a, b):
+    return ((a.detach().double().numpy() - b.detach().double().numpy()) ** 2).mean()
+
+
+@pytest.mark.parametrize("ssl", [None, *SSL_LOSSES])
+def test_the_loss_of_stage_1_is_the_sum_of_its_documented_terms(ssl):
+    with seeded(0):
+        tok = Tokenizer(2, 33, dim=8, n_res_blocks=1, n_codes=6)
+        settings = dict(augment="gauss", commitment=0.5, projector_dim=16, aug_weight=0.3)
+        objective = TokenizerLoss(tok, ssl=ssl, **settings)
+    x = randn(6, 2, 33)
+    objective.init_codebook(x, gen())
+    objective.eval()  # nothing moves, so that the terms can be made again
+    losses = objective(x, gen(3))
+    u, z = tok.stft(x), tok.latents(x)
+    q = tok.vq(z)
+    u_hat = tok.decoder(q.z_q)
+    want = dict(
+        time=mse(tok.stft.inverse(u_hat, 33), x),
+        stft=mse(u_hat, u),
+        commitment=0.5 * mse(z, tok.vq.lookup(q.s)),
+    )
+    if ssl:
+        view = gaussian_noise(x, gen(3))
+        z2 = tok.latents(view)
+        v_hat = tok.decoder(z2)
+        reconstruction = mse(tok.stft.inverse(v_hat, 33), view) + mse(v_hat, tok.stft(view))
+        want |= dict(augmented=0.3 * reconstruction, ssl=objective.head(q.z_q, z2)[0].item())
+    assert losses.terms.keys() == want.keys()
+    for k, v in want.items():
+        assert_allclose(losses.terms[k].item(), v, rtol=1e-3, err_msg=k)
+    assert_allclose(losses.loss.item(), sum(want.values()), rtol=1e-3)
