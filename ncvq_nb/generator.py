@@ -5,201 +5,178 @@
 # %% auto #0
 __all__ = ['NCVQ']
 
-# %% ../nbs/09_generator.ipynb #21d0e104
-import functools
-import glob
-import hashlib
-import json
-import numbers
-import os
-import re
-import shutil
-import warnings
+# %% ../nbs/09_generator.ipynb #8d4910b3
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
-from types import CellType, CodeType
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
-from fastcore.basics import patch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-import ncvq_nb
-from .augment import AUGMENTATIONS
-from .autoencoder import halvings
-from .data import Standardiser, _array, _no_labels_in, check_labels, check_series, holdout, is_alive, sync_folder, write_atomically
-from .maskgit import SCHEDULES, MaskGIT, MaskGITLoss, fill
-from .processes import Team
-from .ssl import SSL_LOSSES
-from .tokenizer import Tokenizer, TokenizerLoss
-from .tracking import RunLog
-from .training import History, seed_of, seeded, train
-
-# %% ../nbs/09_generator.ipynb #3b76899e
-FORMAT = 1  # of a saved model; raised when an older library could not read a newer folder
-
-
-def _real(v): return isinstance(v, numbers.Real) and not isinstance(v, bool) and np.isfinite(v)
-def _whole(low): return f"a whole number of at least {low}", lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= low
-def _from(low, high=np.inf): return f"a number from {low}" + (f" to {high}" if np.isfinite(high) else ""), lambda v: _real(v) and low <= v <= high
-def _below_one(): return "a number from 0 and less than 1", lambda v: _real(v) and 0 <= v < 1
-def _positive(): return "a number greater than 0", lambda v: _real(v) and v > 0
-def _or_none(rule): return f"None or {rule[0]}", lambda v: v is None or rule[1](v)
-def _truth(): return "True or False", lambda v: isinstance(v, (bool, np.bool_))
-def _one_of(*names): return "one of " + ", ".join(map(repr, names)), lambda v: any(v is n or isinstance(v, str) and v == n for n in names)
-def _pair(rule): return f"{rule[0]}, or a pair of that (tokenizer, prior)", lambda v: all(map(rule[1], v)) and len(v) == 2 if isinstance(v, (tuple, list)) else rule[1](v)
-
-
-_SAMPLING = dict(sampling_steps=_whole(1), choice_temperature=_from(0), guidance_scale=("a number", _real))
-_PARAMETERS = dict(
-    ssl=_one_of(None, *SSL_LOSSES), augment=(f"None, a callable (x, generator) -> x on a batch, or one of {', '.join(map(repr, AUGMENTATIONS))}", lambda v: v is None or callable(v) or isinstance(v, str) and v in AUGMENTATIONS),
-    n_fft=("an even whole number from 2 to 65536", lambda v: isinstance(v, numbers.Integral) and 2 <= v <= 2**16 and v % 2 == 0), dim=_whole(1), n_res_blocks=_whole(0), n_codes=_whole(1),
-    decay=_below_one(), revive_below=_from(0), orthogonality=_from(0, 1), commitment=_from(0), aug_weight=_from(0), ssl_weight=_or_none(_from(0)), projector_dim=_whole(1),
-    prior_dim=_whole(1), prior_depth=_whole(0), prior_heads=_whole(1), prior_dropout=_below_one(), finetune_codebook=_truth(), mask_schedule=_one_of(*SCHEDULES),
-    p_unconditional=_from(0, 1), **_SAMPLING, unconditional=_one_of("ancestral", "null"), epochs=_pair(_or_none(_positive())), batch_size=_pair(_whole(1)), lr=_pair(_positive()), weight_decay=_pair(_from(0)),
-    validation_fraction=_below_one(), precision=_one_of("float32", "bfloat16"), compile=_truth())
-
-
-def _check_parameters(values, rules=_PARAMETERS):
-    for name, (allowed, ok) in rules.items():
-        if name in values and not ok(values[name]): raise ValueError(f"{name} must be {allowed}, found {values[name]!r}")
-
-
-def _stage(value, i): return value[i] if isinstance(value, (tuple, list)) else value
-
-
-def _seed(random_state):
-    "One seed out of what scikit-learn calls a random state."
-    if random_state is None: return int(np.random.default_rng().integers(2**31))
-    if isinstance(random_state, numbers.Integral) and random_state >= 0: return int(random_state)
-    if isinstance(random_state, np.random.Generator): return int(random_state.integers(2**31))
-    if isinstance(random_state, np.random.RandomState): return int(random_state.randint(2**31 - 1))
-    raise ValueError(f"random_state must be None, an integer from 0, or a NumPy generator, found {random_state!r}")
-
-
-def _device(device):
-    try: found = Team.device() if device == "auto" else torch.device(device)
-    except (RuntimeError, TypeError) as e: raise ValueError(f"device must be 'auto' or a name PyTorch knows, such as 'cpu' or 'cuda:0', found {device!r}") from e
-    if isinstance(device, int) or found.type == "meta": raise ValueError(f"device must be 'auto', 'cpu' or the name of an accelerator, found {device!r}")
-    try: torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as e: raise ValueError(f"device {device!r} is not to be had here: {e}") from e
-    return found
-
-
-def can_compile(
-    device: torch.device,  # where the model lives
-) -> bool:  # is there what `torch.compile` needs?
-    return device.type != "cpu" or any(shutil.which(c) for c in (os.environ.get("CXX", "g++"), "clang++"))
-
-
-def _json_hash(content): return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(*arrays):
-    "A short fingerprint of arrays, None included."
-    h = hashlib.sha256()
-    for a in arrays: h.update(repr(None if a is None else (a.shape, a.dtype.str)).encode() + (b"" if a is None else np.ascontiguousarray(a).tobytes()))
-    return h.hexdigest()[:16]
-
-
-def _code(c):
-    "What a function does, without where it stands."
-    constant = lambda k: _code(k) if isinstance(k, CodeType) else sorted(map(repr, k)) if isinstance(k, frozenset) else repr(k)
-    return c.co_code.hex(), c.co_names, [constant(k) for k in c.co_consts]
-
-
-def _spelled(v, within=()):
-    "A value as JSON has it. Callables are named by module and name, and told apart by what they do and carry along."
-    if isinstance(v, (tuple, list)): return [_spelled(w, within) for w in v]
-    if isinstance(v, np.generic): return v.item()
-    if v is None or isinstance(v, (bool, int, float, str)): return v
-    if isinstance(v, np.ndarray): return _digest(v)
-    if not callable(v) or isinstance(v, type) or any(v is w for w in within): return getattr(v, "__qualname__", type(v).__name__)
-    inner = lambda w: _spelled(w, (*within, v))
-    if isinstance(v, functools.partial): return f"partial({', '.join([inner(v.func), *map(str, map(inner, v.args)), *(f'{k}={inner(w)}' for k, w in v.keywords.items())])})"
-    named = lambda attribute: sorted((k, inner(w)) for k, w in (getattr(v, attribute, None) or {}).items())
-    does = _code(v.__code__) if hasattr(v, "__code__") else named("__dict__")
-    carries = [inner(c.cell_contents) for c in getattr(v, "__closure__", None) or () if c != CellType()], inner(getattr(v, "__defaults__", None)), named("__kwdefaults__")
-    where = v if hasattr(v, "__qualname__") else type(v)
-    return f"{where.__module__}.{where.__qualname__} ({hashlib.sha256(repr((does, carries)).encode()).hexdigest()[:8]})"
+from .engine.tracking import RunLog
+from .estimator import imputation, model_folder, sampling
+from .estimator.hub import hub_client, is_local, pull_folder, push_folder
+from .estimator.model_card import model_card, read_card
+from .estimator.prepared import check_shape, prepare, read_series_array
+from .estimator.stages import Pace, batched, train_prior, train_tokenizer
 
 # %% ../nbs/09_generator.ipynb #2ecdbea7
 class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    "NC-VQVAE with a MaskGIT prior: discrete representations of time series, and new series (Mathisen 2024)."
+    "NC-VQVAE with a MaskGIT prior: tokens of time series, and new series (Mathisen 2024)."
+
     def __init__(
         self,
-        ssl: str | None = "barlow",  # "barlow", "vicreg", "vibcreg", or None for the naive VQ-VAE
-        augment: str | Callable | None = "warp",  # second view for `ssl`: "warp", "slice", "gauss", or a callable (x, generator) on a batch (b, c, l)
+        ssl: str | None = "barlow",  # "barlow", "vicreg", "vibcreg"; None: naive VQ-VAE
+        augment: str | Callable | None = "warp",  # view for `ssl`: "warp", "slice", "gauss", own
         *,
-        n_fft: int = 8,  # points in a window of the STFT; the series must be at least as long
+        n_fft: int = 8,  # points in a window of the STFT; the series are at least as long
         dim: int = 64,  # channels of encoder and decoder, size of a code
         n_res_blocks: int = 4,  # residual blocks of the encoder, and of the decoder
         n_codes: int = 32,  # size of the codebook
         decay: float = 0.9,  # of the codebook's moving average
-        revive_below: float = 0.02,  # part of an average code's share under which a code is moved; 0 for never
+        dead_code_threshold: float = 0.02,  # share of average use; below, a code is replaced
         orthogonality: float = 0.0,  # how strongly codes are turned away from each other, 0 to 1
         commitment: float = 1.0,  # weight of the commitment loss
         aug_weight: float = 0.1,  # weight of the augmented view's reconstruction
-        ssl_weight: float | None = None,  # weight of the SSL loss; if not given, 2 for Barlow Twins and 0.01 otherwise; 1 and 0.01 in the thesis
+        ssl_weight: float | None = None,  # of the SSL loss; None: 2 for Barlow Twins, else 0.01
         projector_dim: int = 256,  # width of the SSL projector; 4096 in the thesis
         prior_dim: int = 128,  # width of the prior; 256 in the thesis
         prior_depth: int = 4,  # its blocks
         prior_heads: int = 2,  # its attention heads, of 64 units each
         prior_dropout: float = 0.0,  # in the prior
-        finetune_codebook: bool = True,  # does the prior start from a copy of the codebook, or from random vectors?
-        mask_schedule: str = "cosine",  # how much is masked: "cosine", "linear", "square", "cubic" or "sqrt"
-        p_unconditional: float = 0.2,  # share of series whose class is hidden from the prior while training
-        sampling_steps: int = 20,  # T, passes in which a sentence is written; 10 in the thesis
-        choice_temperature: float = 2.0,  # noise on the order in which tokens are fixed; 4 in the thesis
+        finetune_codebook: bool = True,  # start the prior from the codebook, or from random vectors
+        mask_schedule: str = "cosine",  # or "linear", "square", "cubic", "sqrt"
+        p_unconditional: float = 0.2,  # share of series whose class is hidden while training
+        sampling_steps: int = 20,  # T, passes of iterative decoding; 10 in the thesis
+        choice_temperature: float = 2.0,  # noise on the order of tokens; 4 in the thesis
         guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
-        unconditional: str = "ancestral",  # a sample without a label: "ancestral" draws its class first, in the shares of training, as exactly as n allows; "null" has none, as in the thesis
-        epochs: float | tuple | None = None,  # passes over the data, one number or (tokenizer, prior); None: 1,000 steps and 1,500 steps
+        unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
+        epochs: float | tuple | None = None,  # or (tokenizer, prior); None: 1,000 and 1,500 steps
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = 1e-3,  # greatest learning rate of AdamW
         weight_decay: float | tuple = 1e-5,  # of AdamW
-        validation_fraction: float = 0.0,  # share of the series held out to watch the loss; the prior then ends at its best moment
+        validation_fraction: float = 0.0,  # share held out; the prior then ends at its best moment
         precision: str = "float32",  # or "bfloat16" for the heavy layers
-        compile: bool = False,  # let `torch.compile` translate the prior? Training steps and samples of the thesis' size then take two thirds of the time, after half a minute; needs a C++ compiler. On a GPU, steps of both stages become one graph as well
+        compile: bool = False,  # the prior by `torch.compile`; on a GPU, steps as one graph too
         device: str = "auto",  # "auto" takes a GPU where there is one
         random_state: int | np.random.Generator | None = None,  # everything random follows from it
         verbose: bool = False,  # progress bars?
     ):
-        self.ssl, self.augment = ssl, augment
-        self.n_fft, self.dim, self.n_res_blocks = n_fft, dim, n_res_blocks
-        self.n_codes, self.decay, self.revive_below, self.orthogonality, self.commitment = n_codes, decay, revive_below, orthogonality, commitment
-        self.aug_weight, self.ssl_weight, self.projector_dim = aug_weight, ssl_weight, projector_dim
-        self.prior_dim, self.prior_depth, self.prior_heads, self.prior_dropout = prior_dim, prior_depth, prior_heads, prior_dropout
-        self.finetune_codebook, self.mask_schedule, self.p_unconditional = finetune_codebook, mask_schedule, p_unconditional
-        self.sampling_steps, self.choice_temperature, self.guidance_scale, self.unconditional = sampling_steps, choice_temperature, guidance_scale, unconditional
-        self.epochs, self.batch_size, self.lr, self.weight_decay = epochs, batch_size, lr, weight_decay
-        self.validation_fraction, self.precision, self.compile, self.device, self.random_state, self.verbose = validation_fraction, precision, compile, device, random_state, verbose
+        self.ssl, self.augment, self.n_fft, self.dim = ssl, augment, n_fft, dim
+        self.n_res_blocks, self.n_codes, self.decay = n_res_blocks, n_codes, decay
+        self.dead_code_threshold, self.orthogonality = dead_code_threshold, orthogonality
+        self.commitment, self.aug_weight, self.ssl_weight = commitment, aug_weight, ssl_weight
+        self.projector_dim, self.prior_dim, self.prior_depth = projector_dim, prior_dim, prior_depth
+        self.prior_heads, self.prior_dropout = prior_heads, prior_dropout
+        self.finetune_codebook, self.mask_schedule = finetune_codebook, mask_schedule
+        self.p_unconditional, self.sampling_steps = p_unconditional, sampling_steps
+        self.choice_temperature, self.guidance_scale = choice_temperature, guidance_scale
+        self.unconditional, self.epochs, self.batch_size = unconditional, epochs, batch_size
+        self.lr, self.weight_decay, self.validation_fraction = lr, weight_decay, validation_fraction
+        self.precision, self.compile, self.device = precision, compile, device
+        self.random_state, self.verbose = random_state, verbose
 
     @classmethod
     def thesis(
         cls,
-        ssl: str | None = None,  # "barlow", "vicreg", "vibcreg" or None, as in the constructor
+        ssl: str | None = None,  # "barlow", "vicreg", "vibcreg" or None
         augment: str | None = None,  # "warp", "slice" or "gauss"
         **settings,  # anything else that shall differ
-    ):
+    ) -> "NCVQ":
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
-        return cls(ssl, augment, **{**dict(ssl_weight=1.0 if ssl == "barlow" else None, projector_dim=4096, prior_dim=256, sampling_steps=10, choice_temperature=4.0, unconditional="null", epochs=1000, batch_size=(128, 256), weight_decay=1e-3), **settings})
+        sizes = dict(ssl_weight=1.0 if ssl == "barlow" else None, projector_dim=4096, prior_dim=256)
+        decoding = dict(sampling_steps=10, choice_temperature=4.0, unconditional="null")
+        training = dict(epochs=1000, batch_size=(128, 256), weight_decay=1e-3)
+        return cls(ssl, augment, **{**sizes, **decoding, **training, **settings})
 
     def fit(
         self,
         X,  # (n, length) or (n, channels, length) series, anything NumPy can read
-        y=None,  # (n) labels, integers or strings; without them samples cannot be asked for by class
+        y=None,  # (n) labels, integers or strings; without, samples have no class
         *,
-        run_dir: str | Path | None = None,  # folder for settings, history and checkpoints; a run that was cut off there is continued
-        log_with=None,  # where the history goes while it grows: "tensorboard", "wandb", "mlflow", "trackio" or another tracker of accelerate, a function f(stage, row), or a list of these
-    ):  # the estimator itself
+        run_dir: str | Path | None = None,  # for checkpoints; a run that was cut off goes on there
+        log_with=None,  # "tensorboard", "wandb", "mlflow", "trackio", f(stage, row), or a list
+        log_every: int | None = None,  # steps in a line of the history; None: about 200 lines
+        checkpoint_every: float | None = None,  # seconds; None: 50 times as long as one takes
+    ) -> "NCVQ":
         "Train both stages, one after the other."
         with RunLog.of(log_with, run_dir).opened() as log:
-            return self.fit_tokenizer(X, y, run_dir=run_dir, log_with=log).fit_prior(X, y, run_dir=run_dir, log_with=log)
+            prepared, pace = prepare(self, X, y, run_dir), Pace(log, log_every, checkpoint_every)
+            train_tokenizer(self, prepared, pace)
+            train_prior(self, prepared, pace)
+        return self
+
+    def fit_tokenizer(
+        self,
+        X,  # (n, length) or (n, channels, length) series
+        y=None,  # (n) labels, used only to hold out a validation split in proportion
+        *,
+        run_dir: str | Path | None = None,  # this and the others as in `fit`
+        log_with=None,
+        log_every: int | None = None,
+        checkpoint_every: float | None = None,
+    ) -> "NCVQ":
+        "Train the tokenizer alone."
+        pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
+        train_tokenizer(self, prepare(self, X, y, run_dir), pace)
+        return self
+
+    def fit_prior(
+        self,
+        X,  # (n, length) or (n, channels, length) series
+        y=None,  # (n) labels, if samples shall be asked for by class
+        *,
+        run_dir: str | Path | None = None,  # this and the others as in `fit`
+        log_with=None,
+        log_every: int | None = None,
+        checkpoint_every: float | None = None,
+    ) -> "NCVQ":
+        "Train the prior on the tokens of the tokenizer that is there already."
+        check_is_fitted(self, "tokenizer_")
+        pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
+        train_prior(self, prepare(self, X, y, run_dir, tokenizer=False), pace)
+        return self
+
+    def _standardised(self, X) -> torch.Tensor:  # (n, c, l), on the device
+        check_is_fitted(self, "tokenizer_")
+        X = read_series_array(X)
+        check_shape(self, X)
+        return torch.from_numpy(self.scaler_.transform(X)).to(sampling.device_of(self))
+
+    def encode(
+        self,
+        X,  # (n, length) or (n, channels, length) series
+    ) -> np.ndarray:  # (n, n_tokens) int64, frequency row by frequency row
+        "The tokens of series."
+        x = self._standardised(X)
+        return batched(self.tokenizer_.encode, x).cpu().numpy()
+
+    def decode(
+        self,
+        s,  # (n, n_tokens) tokens
+    ) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
+        "The series that tokens stand for."
+        check_is_fitted(self, "tokenizer_")
+        return sampling.decode_tokens(self, sampling.check_tokens(self, s))
+
+    def reconstruct(
+        self,
+        X,  # (n, length) or (n, channels, length) series
+    ) -> np.ndarray:  # (n, channels, length) float32
+        "Series through the tokenizer and back: `decode(encode(X))`."
+        x = self._standardised(X)
+        return sampling.to_series(self, batched(self.tokenizer_, x))
+
+    def features(
+        self,
+        X,  # (n, length) or (n, channels, length) series
+        *,
+        quantised: bool = True,  # of the codes, or of the encoder's output before quantisation?
+    ) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
+        "Representations for any classifier or clustering."
+        x = self._standardised(X)
+        return batched(lambda b: self.tokenizer_.features(b, quantised=quantised), x).cpu().numpy()
 
     def transform(
         self,
@@ -208,704 +185,132 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "`features` of the quantised series, for pipelines."
         return self.features(X)
 
+    def sample(
+        self,
+        n: int | None = None,  # how many; not needed where `y` is an array
+        y=None,  # None: of all kinds; one label for all; or an array with a label for each
+        *,
+        random_state: int | np.random.Generator | None = None,  # None: others every time
+        sampling_steps: int | None = None,  # None, here and below: the estimator's own
+        choice_temperature: float | None = None,
+        guidance_scale: float | None = None,
+    ) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
+        "New series, of all kinds or of given classes."
+        options = sampling_steps, choice_temperature, guidance_scale
+        s = sampling.sample_tokens(self, n, y, random_state, options)
+        return sampling.decode_tokens(self, s)
+
+    def sample_tokens(
+        self,
+        n: int | None = None,  # all as in `sample`
+        y=None,
+        *,
+        random_state: int | np.random.Generator | None = None,
+        sampling_steps: int | None = None,
+        choice_temperature: float | None = None,
+        guidance_scale: float | None = None,
+    ) -> np.ndarray:  # (n, n_tokens) int64
+        "The tokens of new series."
+        options = sampling_steps, choice_temperature, guidance_scale
+        return sampling.sample_tokens(self, n, y, random_state, options).cpu().numpy()
+
+    def impute(
+        self,
+        X,  # (n, length) or (n, channels, length) series, NaN where samples are missing
+        y=None,  # one label for all, or a label for each; None: the class is left open
+        *,
+        missing=None,  # bool, of the shape of X, True where a sample is missing besides NaN
+        rows=None,  # frequency rows from 0 (the lowest) to be sampled anew, instead of samples
+        n_samples: int | None = None,  # completions of each; None: one, without an axis for it
+        random_state: int | np.random.Generator | None = None,  # this and below as in `sample`
+        sampling_steps: int | None = None,
+        choice_temperature: float | None = None,
+        guidance_scale: float | None = None,
+    ) -> np.ndarray:  # (n, c, l) or (n_samples, n, c, l) float32; observed samples stay
+        "Complete series: gaps anywhere, a missing end, or a frequency band, given all the rest."
+        gaps = imputation.Gaps(X, missing, rows)
+        options = sampling_steps, choice_temperature, guidance_scale
+        return imputation.impute(self, gaps, y, n_samples, random_state, options)
+
+    def save(
+        self,
+        path: str | Path,  # folder to be written; a model that is there already is replaced
+        *,
+        report=None,  # of `evaluate` about this model; its metrics go into the model card
+        data_name: str | None = None,  # of the training set; None: that of the report
+    ):
+        "Save the fitted model as a folder of JSON, safetensors and a model card."
+        check_is_fitted(self, "tokenizer_")
+        path = Path(path).absolute()
+        model_folder.check_target(path)
+        config, files = model_folder.pack_model(self)
+        digest, card = getattr(self, "_read_with", (None, None))
+        unchanged = digest == config["sha256"]["config.json"]
+        if report is not None or data_name is not None or card is None or not unchanged:
+            card = model_card(config, files, report, data_name)
+        model_folder.write_folder(path, {**files, "README.md": card})
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,  # folder that `save` wrote
+        *,
+        device: str = "auto",  # where the model shall live
+    ) -> "NCVQ":
+        "A model from its folder, or an error that says what is wrong with it."
+        model, digest, folder = model_folder.load_model(cls, Path(path), device)
+        model._read_with = digest, read_card(folder / "README.md")
+        return model
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,  # folder to be written, as in `save`
+        *,
+        push_to_hub: bool = False,  # upload it to the Hugging Face Hub too?
+        repo_id: str | None = None,  # "name" or "owner/name" on the Hub; None: the folder's name
+        revision: str | None = None,  # branch to commit to; None: the main one
+        private: bool | None = None,  # shall a new repository be? None: as its owner has set it
+        token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
+        commit_message: str = "Upload NC-VQVAE model",
+        report=None,  # as in `save`
+        data_name: str | None = None,  # as in `save`
+    ) -> str | None:  # address of the commit, or None without an upload
+        "Save the model as a folder and, where asked to, upload it."
+        hub = hub_client() if push_to_hub else None
+        self.save(save_directory, report=report, data_name=data_name)
+        if hub is None:
+            return None
+        how = dict(revision=revision, private=private, token=token, commit_message=commit_message)
+        return push_folder(hub, save_directory, repo_id, **how)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained: str | Path,  # a folder that `save` wrote, or "owner/name" on the Hub
+        *,
+        revision: str | None = None,  # branch, tag or commit on the Hub; None: the main branch
+        token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
+        cache_dir: str | Path | None = None,  # of downloads; None: the Hub's own place
+        local_files_only: bool = False,  # take what was downloaded before, do not ask the Hub
+        device: str = "auto",  # where the model shall live
+    ) -> "NCVQ":
+        "A model from a folder, or from the Hugging Face Hub."
+        if not is_local(pretrained):
+            how = dict(revision=revision, token=token, cache_dir=cache_dir)
+            folder = pull_folder(pretrained, **how, local_files_only=local_files_only)
+            return cls.load(folder, device=device)
+        if revision is not None and Path(pretrained).exists():
+            raise ValueError(
+                f"revision {revision!r} is for the Hub, but {pretrained} is a folder here: leave "
+                "it out"
+            )
+        return cls.load(pretrained, device=device)
+
     def __sklearn_tags__(self):  # asked for by scikit-learn 1.6 and newer
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array, tags.transformer_tags.preserves_dtype = True, ["float32"]
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def _more_tags(self): return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32])  # and by older ones
-
-# %% ../nbs/09_generator.ipynb #39c0f3c2
-@patch
-def fit_tokenizer(
-    self: NCVQ,
-    X,  # (n, length) or (n, channels, length) series
-    y=None,  # (n) labels, used only to hold out a validation split in proportion
-    *,
-    run_dir: str | Path | None = None,  # as in `fit`
-    log_with=None,  # as in `fit`
-):  # the estimator itself
-    "Train the tokenizer alone."
-    X, y = self._check_training(X, y)
-    log = RunLog.of(log_with, run_dir)
-    for name in ("tokenizer_", "prior_", "classes_", "class_prior_", "history_"): self.__dict__.pop(name, None)  # a refit that is cut off leaves no mixture
-    self.n_features_in_ = X.shape[-1]
-    self.scaler_, self.data_ = Standardiser().fit(X), dict(series=len(X), channels=X.shape[1], length=X.shape[2], digest=_digest(X, y))
-    folder = self._open_run(run_dir, _seed(self.random_state))
-    x, x_valid, _, _, rows = self._split(X, y)
-    with seeded(seed_of(self.seed_, "tokenizer")):
-        tokenizer = Tokenizer(X.shape[1], X.shape[2], n_fft=self.n_fft, dim=self.dim, n_res_blocks=self.n_res_blocks, n_codes=self.n_codes,
-                              decay=self.decay, revive_below=self.revive_below, orthogonality=self.orthogonality)
-        objective = TokenizerLoss(tokenizer, ssl=self.ssl, augment=self.augment, commitment=self.commitment, aug_weight=self.aug_weight,
-                                  ssl_weight=self.ssl_weight, projector_dim=self.projector_dim).to(x.device, memory_format=torch.channels_last)
-    gen = torch.Generator(x.device).manual_seed(seed_of(self.seed_, "start"))
-    objective.start(x[torch.randperm(len(x), generator=gen, device=x.device)[:512]], gen)
-    with log.opened(self._configuration()):
-        history = train(objective, (x,), valid=None if x_valid is None else (x_valid,), rows=rows, callback=log.lines("tokenizer"), **self._training(0, len(x), folder, "tokenizer"))
-    self.tokenizer_, self.history_ = tokenizer, {"tokenizer": history}
-    self._n_features_out = 2 * self.dim
-    return self
-
-# %% ../nbs/09_generator.ipynb #1629f001
-@patch
-def fit_prior(
-    self: NCVQ,
-    X,  # (n, length) or (n, channels, length) series
-    y=None,  # (n) labels, if samples shall be asked for by class
-    *,
-    run_dir: str | Path | None = None,  # as in `fit`
-    log_with=None,  # as in `fit`
-):  # the estimator itself
-    "Train the prior on the tokens of a tokenizer that is there already."
-    check_is_fitted(self, "tokenizer_")
-    X, y = self._check_training(X, y, views=False)
-    self._check_shape(X)
-    log = RunLog.of(log_with, run_dir)
-    folder, digest = self._open_run(run_dir, self.seed_), _digest(X, y)
-    data = {k: v for k, v in self.data_.items() if k != "prior_digest"} | ({} if digest == self.data_["digest"] else {"prior_digest": digest})
-    classes, y = (None, np.zeros(len(X), int)) if y is None else np.unique(y, return_inverse=True)
-    share = None if classes is None else np.bincount(y) / len(y)
-    x, x_valid, y, y_valid, rows = self._split(X, y)
-    s, s_valid = (None if a is None else self._batched(self.tokenizer_.encode, a) for a in (x, x_valid))
-    n_codes, code_dim = self.tokenizer_.codebook.shape
-    with seeded(seed_of(self.seed_, "prior")):
-        prior = MaskGIT(self.tokenizer_.n_tokens, n_codes, 0 if classes is None else len(classes), code_dim=code_dim,
-                        dim=self.prior_dim, depth=self.prior_depth, heads=self.prior_heads, dropout=self.prior_dropout).to(s.device)
-    if self.finetune_codebook: prior.use_codebook(self.tokenizer_.codebook)
-    if self.compile: prior.compile()
-    objective = MaskGITLoss(prior, schedule=self.mask_schedule, p_unconditional=self.p_unconditional)
-    with log.opened(self._configuration()):
-        history = train(objective, (s, y), valid=None if s_valid is None else (s_valid, y_valid), keep_best=s_valid is not None, rows=rows,
-                        fingerprint=data.get("prior_digest"), callback=log.lines("prior", after=self.history_["tokenizer"]["step"][-1]), **self._training(1, len(s), folder, "prior"))
-    self.prior_, self.classes_, self.class_prior_, self.data_, self.history_ = prior, classes, share, data, {**self.history_, "prior": history}
-    return self
-
-# %% ../nbs/09_generator.ipynb #3eb2b940
-STEPS = (1000, 1500)  # optimiser steps of the stages where no epochs are given
-
-
-@patch
-def _check_training(self: NCVQ, X, y, views=True):
-    "Parameters, series and labels, checked before any time is lost; `augment` only where views are made."
-    _check_parameters({k: v for k, v in self.get_params(deep=False).items() if views or k != "augment"})
-    if self.ssl == "vibcreg" and self.projector_dim > 64 and self.projector_dim % 64: raise ValueError(f"projector_dim must be a multiple of 64, or at most 64, for ssl='vibcreg', found {self.projector_dim}")
-    if self.ssl is not None and _stage(self.batch_size, 0) < 2: raise ValueError("batch_size must be at least 2 where ssl compares series with one another, found 1")
-    if self.compile and not can_compile(_device(self.device)): raise ValueError("compile=True needs a C++ compiler, such as g++, and there is none on the PATH or in the variable CXX: install one, or take compile=False")
-    _device(self.device), _seed(self.random_state if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)) else 0)
-    X = self._read(X, min_length=self.n_fft)
-    if len(X) < 2: raise ValueError("X has 1 series (n_samples=1): training compares series and needs at least 2")
-    if views and self.ssl is not None and callable(self.augment):
-        x = torch.from_numpy(X[:2].copy())  # a callable may work in place
-        view = self.augment(x, torch.Generator().manual_seed(0))
-        if getattr(view, "shape", None) != x.shape: raise ValueError(f"augment must keep the shape of a batch, but made {getattr(view, 'shape', type(view).__name__)} of {tuple(x.shape)}")
-    y, team = check_labels(y, len(X)), Team()
-    if team.size > 1: team.agree(**self._settings(), X=_digest(X), y=_digest(y))
-    return X, y
-
-
-@patch
-def _read(self: NCVQ, X, min_length=1):
-    "`check_series`, and before it what scikit-learn's users expect to be read, or to be told in words they know."
-    if hasattr(X, "tocsr"): raise TypeError("X is sparse, and sparse input is not supported: pass X.toarray()")
-    _no_labels_in(X, "X")
-    A = _array(X, "X")
-    if A.dtype.kind == "c": raise ValueError(f"Complex data not supported: X has dtype {A.dtype}; real and imaginary part may be two channels")
-    if A.dtype == object and A.ndim > 1 and not any(isinstance(v, str) or v is None for v in A.flat):
-        try: A = A.astype(float)
-        except (TypeError, ValueError, OverflowError) as e: raise TypeError(f"X has dtype object and holds what is no number: {e}") from e
-    if A.ndim == 1 and A.dtype.kind in "fiub": raise ValueError(f"X has shape {A.shape}: allowed are (n, length) and (n, channels, length). Reshape your data: a single series is X[None]")
-    if A.ndim == 2 and len(A) and A.shape[1] < min_length:
-        raise ValueError(f"X has {A.shape[1]} feature(s) (shape={A.shape}) while a minimum of {min_length} is required: {f'series of length {A.shape[1]} are shorter than n_fft' if A.size else 'it is empty'}")
-    return check_series(A if A.ndim else X, min_length=min_length)
-
-
-@patch
-def _check_shape(self: NCVQ, X, name="X"):
-    "Series like those of the training set."
-    want = self.data_["channels"], self.data_["length"]
-    if X.shape[1:] == want: return
-    features = "" if X.shape[2] == want[1] else f"{name} has {X.shape[2]} features, but {type(self).__name__} is expecting {want[1]} features as input: "  # the words scikit-learn looks for
-    raise ValueError(f"{features}{name} has {X.shape[1]} channels of length {X.shape[2]}, but the model was trained on {want[0]} of length {want[1]}")
-
-
-@patch
-def _open_run(self: NCVQ, run_dir, seed):
-    "Note in the run's folder what is run there, or check that it is this; the seed of a run that was begun stays."
-    team, settings = Team(), {**self._settings(), "data": {k: v for k, v in self.data_.items() if k != "prior_digest"}}
-    self.seed_, folder = team.of_first(lambda: (seed, None) if run_dir is None else _note_run(Path(run_dir), seed, settings))
-    return folder
-
-
-def _note_run(folder, seed, settings):
-    path = folder / "settings.json"
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.pop("sha256") != _json_hash(found): raise ValueError("its checksum is wrong")
-            seed = int(found.pop("seed"))
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as e: raise ValueError(f"{path} is damaged ({type(e).__name__}: {e}): take another folder") from e
-        other = [f"{k} was {found.get(k)!r}, now {settings.get(k)!r}" for k in {**found, **settings} if found.get(k) != settings.get(k)]
-        if other: raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}): take another folder, or the settings of before")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        noted = {**settings, "seed": seed}
-        write_atomically(path, json.dumps({**noted, "sha256": _json_hash(noted)}, indent=1))
-    return seed, folder
-
-
-@patch
-def _settings(self: NCVQ):
-    "The parameters as JSON has them."
-    return {k: _spelled(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "device", "compile")}
-
-
-@patch
-def _configuration(self: NCVQ): return {**self._settings(), **self.data_, "seed": self.seed_}  # what trackers show beside the curves
-
-
-@patch
-def _split(self: NCVQ, X, y):
-    "Standardised training and validation series as tensors, their labels, and which rows of X are trained on."
-    device = _device(self.device)
-    x = torch.from_numpy(self.scaler_.transform(X)).to(device)
-    numeric = y is not None and y.dtype.kind in "iu"
-    y_t = torch.from_numpy(y).to(device) if numeric else None
-    if not self.validation_fraction: return x, None, y_t, None, None
-    try: a, b = (torch.from_numpy(i).to(device) for i in holdout(len(X) if y is None else y, self.validation_fraction, random_state=self.seed_))
-    except ValueError as e: raise ValueError(f"validation_fraction={self.validation_fraction} cannot be held out, for each class keeps one series to train on, and none has two: set it to 0, or fit without labels") from e
-    if self.ssl is not None and len(a) < 2: raise ValueError(f"validation_fraction {self.validation_fraction} leaves 1 of {len(X)} series to train on, but ssl={self.ssl!r} compares at least 2")
-    return x[a], x[b], *((None, None) if y_t is None else (y_t[a], y_t[b])), a
-
-
-@patch
-def _training(self: NCVQ, stage, n, folder, name):
-    "The keywords of `train` for a stage."
-    epochs, batch, lr, decay = (_stage(getattr(self, k), stage) for k in ("epochs", "batch_size", "lr", "weight_decay"))
-    steps = STEPS[stage] if epochs is None else max(1, round(epochs * n / min(batch, n)))
-    capture = self.compile and _device(self.device).type == "cuda" and not (stage == 0 and callable(self.augment))
-    return dict(steps=steps, batch_size=int(batch), lr=lr, weight_decay=decay, seed=seed_of(self.seed_, name, "train"), precision=self.precision, capture=capture,
-                folder=folder and folder / name, verbose=self.verbose, name=name)
-
-
-@patch
-@torch.no_grad()
-def _batched(self: NCVQ, f, *arrays, size=256):
-    "f over batches, joined."
-    return torch.cat([f(*(a[i:i + size] for a in arrays)) for i in range(0, len(arrays[0]), size)])
-
-# %% ../nbs/09_generator.ipynb #993bc0e6
-@patch
-def _tensor(self: NCVQ, X):
-    check_is_fitted(self, "tokenizer_")
-    X = self._read(X)
-    self._check_shape(X)
-    return torch.from_numpy(self.scaler_.transform(X)).to(self.tokenizer_.codebook.device)
-
-
-@patch
-def _series(self: NCVQ, x): return self.scaler_.inverse_transform(x.float().cpu().numpy())
-
-
-@patch
-def encode(
-    self: NCVQ,
-    X,  # (n, length) or (n, channels, length) series
-) -> np.ndarray:  # (n, n_tokens) int64 tokens, frequency row by frequency row
-    "The tokens of series."
-    x = self._tensor(X)
-    return self._batched(self.tokenizer_.encode, x).cpu().numpy()
-
-
-@patch
-def decode(
-    self: NCVQ,
-    s,  # (n, n_tokens) tokens
-) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
-    "The series that tokens stand for."
-    check_is_fitted(self, "tokenizer_")
-    s = _array(s, "s")
-    if s.ndim != 2 or s.shape[1] != self.tokenizer_.n_tokens or s.dtype.kind not in "iu":
-        raise ValueError(f"s must be integers of the shape (n, {self.tokenizer_.n_tokens}), found {s.dtype} of the shape {s.shape}")
-    n_codes = len(self.tokenizer_.codebook)
-    if not len(s): raise ValueError("s is empty: at least one row of tokens is needed")
-    if s.min() < 0 or s.max() >= n_codes: raise ValueError(f"s must hold tokens from 0 to {n_codes - 1}, found {s.min()} to {s.max()}")
-    return self._series(self._batched(self.tokenizer_.decode, torch.from_numpy(s.astype(np.int64)).to(self.tokenizer_.codebook.device)))
-
-
-@patch
-def reconstruct(
-    self: NCVQ,
-    X,  # (n, length) or (n, channels, length) series
-) -> np.ndarray:  # (n, channels, length) float32
-    "Series through the tokenizer and back: `decode(encode(X))`."
-    x = self._tensor(X)
-    return self._series(self._batched(self.tokenizer_, x))
-
-
-@patch
-def features(
-    self: NCVQ,
-    X,  # (n, length) or (n, channels, length) series
-    *,
-    quantised: bool = True,  # features of the codes, or of the encoder's output before quantisation?
-) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
-    "Representations for any classifier or clustering."
-    return self._batched(lambda x: self.tokenizer_.features(x, quantised=quantised), self._tensor(X)).cpu().numpy()
-
-
-# %% ../nbs/09_generator.ipynb #0e6777c4
-@patch
-def sample(
-    self: NCVQ,
-    n: int | None = None,  # how many; not needed where `y` is an array
-    y=None,  # None for unconditional samples, one label for n series of that class, or an array with a label for each
-    *,
-    random_state: int | np.random.Generator | None = None,  # of this sample; None: other series every time
-    sampling_steps: int | None = None,  # instead of the estimator's own
-    choice_temperature: float | None = None,  # instead of the estimator's own
-    guidance_scale: float | None = None,  # instead of the estimator's own
-) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
-    "New series, of all kinds or of given classes."
-    return self.decode(self.sample_tokens(n, y, random_state=random_state, sampling_steps=sampling_steps, choice_temperature=choice_temperature, guidance_scale=guidance_scale))
-
-
-@patch
-def sample_tokens(
-    self: NCVQ,
-    n: int | None = None,  # as in `sample`
-    y=None,  # as in `sample`
-    *,
-    random_state: int | np.random.Generator | None = None,  # as in `sample`
-    sampling_steps: int | None = None,  # as in `sample`
-    choice_temperature: float | None = None,  # as in `sample`
-    guidance_scale: float | None = None,  # as in `sample`
-) -> np.ndarray:  # (n, n_tokens) int64
-    "The tokens of new series."
-    self._check_prior()
-    seed = _seed(random_state)
-    classes = self._classes_of(n, y, seed)
-    write, device = self._writer(seed, sampling_steps, choice_temperature, guidance_scale), self.tokenizer_.codebook.device
-    empty = torch.full((len(classes), self.tokenizer_.n_tokens), self.prior_.mask_token, device=device)
-    return self._batched(write, empty, torch.from_numpy(classes).to(device)).cpu().numpy()
-
-
-@patch
-def _check_prior(self: NCVQ):
-    check_is_fitted(self, "tokenizer_")
-    check_is_fitted(self, "prior_", msg="this %(name)s has a tokenizer, but no prior yet: call fit_prior(X, y)")
-
-
-@patch
-def _writer(self: NCVQ, seed, sampling_steps, choice_temperature, guidance_scale):
-    "`fill` with the prior and a generator of its own; settings that are None are the estimator's."
-    own = lambda v, mine: mine if v is None else v
-    steps, choice, guide = own(sampling_steps, self.sampling_steps), own(choice_temperature, self.choice_temperature), own(guidance_scale, self.guidance_scale)
-    _check_parameters(dict(sampling_steps=steps, choice_temperature=choice, guidance_scale=guide), _SAMPLING)
-    device = self.tokenizer_.codebook.device
-    gen, untrained = torch.Generator(device).manual_seed(seed), self.classes_ is not None and not self.p_unconditional
-    def write(s, c):
-        if untrained and (guide != 1 or (c == self.prior_.no_class).any()): warnings.warn("the prior was trained with p_unconditional=0 and has not learned what series without a class look like: ask for classes, without guidance, or train it with another p_unconditional", stacklevel=4)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return fill(self.prior_, s, c, gen, steps=steps, choice_temperature=choice, guidance_scale=guide, schedule=self.mask_schedule)
-    return write
-
-
-@patch
-def _classes_of(self: NCVQ, n, y, seed):
-    "The class index of each series that is asked for."
-    if y is not None: y = _array(y, "y")
-    if y is None or y.ndim == 0:
-        if not isinstance(n, numbers.Integral) or n < 1: raise ValueError(f"n must be a whole number of at least 1, found {n!r}")
-    if y is None:
-        if self.classes_ is None or self.unconditional == "null": return np.full(n, self.prior_.no_class)
-        rng = np.random.default_rng(seed_of(seed, "classes"))
-        return rng.permutation(np.searchsorted(self.class_prior_.cumsum()[:-1], (rng.random() + np.arange(n)) / n, side="right"))  # systematic: shares as exact as n allows
-    if self.classes_ is None: raise ValueError("y was given, but the model was trained without labels: sample with y=None, or fit with labels")
-    labels = np.full(n, y) if y.ndim == 0 else y
-    if n is not None and labels.shape != (n,): raise ValueError(f"y must be one label or {n} of them, found the shape {labels.shape}")
-    if labels.ndim != 1 or not len(labels): raise ValueError(f"y must be one label or a 1-d array of labels, found the shape {labels.shape}")
-    unknown = [v for v in labels.tolist() if v not in self.classes_.tolist()]
-    if unknown: raise ValueError(f"y has the unknown label {unknown[0]!r}: the model was trained on {', '.join(map(repr, self.classes_.tolist()))}")
-    return np.searchsorted(self.classes_, labels)
-
-# %% ../nbs/09_generator.ipynb #8e89ad4b
-def _bridge(r, missing):  # (b, c, l) each, at least one known sample in every row -> (b, c, l)
-    "`r` where it is known, lines across the gaps, the nearest value at the ends."
-    l, i = r.shape[-1], torch.arange(r.shape[-1], device=r.device).expand_as(r)
-    a = torch.where(missing, -1, i).cummax(-1).values  # last known place, -1 for none
-    b = torch.where(missing, l, i).flip(-1).cummin(-1).values.flip(-1)  # next known place, l for none
-    a, b = torch.where(a < 0, b, a), torch.where(b == l, a, b)
-    return torch.lerp(r.gather(-1, a), r.gather(-1, b), (i - a) / (b - a).clamp(min=1))
-
-
-def _touched(tokenizer, missing):  # (b, c, l) -> (b, f·t') True for the tokens whose columns have a missing sample
-    "Sample i is in frame i / hop, and a column of tokens is as many frames as the encoder's halvings make one."
-    (f, t), stft = tokenizer.grid, tokenizer.stft
-    frame = (torch.arange(missing.shape[-1], device=missing.device) + stft.hop_length // 2) // stft.hop_length
-    column = (frame // 2 ** (len(halvings(stft.n_frames(tokenizer.length))) - 1)).clamp(max=t - 1)
-    lost = torch.zeros(len(missing), t, device=missing.device).index_add_(1, column, missing.any(1).float()) > 0
-    return lost.repeat(1, f)
-
-# %% ../nbs/09_generator.ipynb #a4d63a23
-@patch
-def impute(
-    self: NCVQ,
-    X,  # (n, length) or (n, channels, length) series, NaN where samples are missing
-    y=None,  # one label for all, or an array with a label for each; None: the class is left open
-    *,
-    missing=None,  # boolean, of the shape of X, True where a sample is missing; besides NaN
-    rows=None,  # frequency rows from 0 (the lowest) to n_fft/2 to be written anew, instead of samples; X has no gaps then
-    n_samples: int | None = None,  # how many ways to fill the gaps; None: one, without an axis for it
-    random_state: int | np.random.Generator | None = None,  # of the filling; None: another one every time
-    sampling_steps: int | None = None,  # instead of the estimator's own
-    choice_temperature: float | None = None,  # instead of the estimator's own
-    guidance_scale: float | None = None,  # instead of the estimator's own
-) -> np.ndarray:  # (n, channels, length), or (n_samples, n, channels, length), float32; observed samples as they were, but for rounding to float32
-    "Fill gaps anywhere in series, extend them (a gap at the end), or write a frequency band anew, given all the rest."
-    self._check_prior()
-    X, missing = self._check_gaps(X, missing, rows)
-    if n_samples is not None: _check_parameters(dict(n_samples=n_samples), dict(n_samples=_whole(1)))
-    seed, tok, draws = _seed(random_state), self.tokenizer_, n_samples or 1
-    classes = np.full(len(X), self.prior_.no_class) if y is None else self._classes_of(len(X), y, seed)
-    write, device = self._writer(seed, sampling_steps, choice_temperature, guidance_scale), tok.codebook.device
-    band = self._band(rows)  # (f, 1)
-    i = np.tile(np.flatnonzero(missing.any((1, 2)) if rows is None else np.ones(len(X), bool)), draws)  # those with something to fill
-    def piece(x, gap, c):
-        if rows is None: known, hole = _bridge(x, gap), _touched(tok, gap)
-        else:
-            u = tok.stft(x)
-            known, hole = tok.stft.inverse(u.masked_fill(band, 0), tok.length), band.expand(tok.grid).flatten()
-        new = tok.decode(write(tok.encode(known).masked_fill(hole, self.prior_.mask_token), c))
-        return new + _bridge(x - new, gap) if rows is None else tok.stft.inverse(torch.where(band, tok.stft(new), u), tok.length)
-    out = np.tile(X, (draws, 1, 1, 1))
-    if len(i):
-        new = self._series(self._batched(piece, *(torch.from_numpy(a[i]).to(device) for a in (self.scaler_.transform(X), missing, classes))))
-        new = new.reshape(draws, -1, *X.shape[1:])
-        i = i[:new.shape[1]]
-        out[:, i] = new if rows is not None else np.where(missing[i], new, X[i])
-    return out if n_samples else out[0]
-
-
-@patch
-def _check_gaps(self: NCVQ, X, missing, rows):
-    "Series with the channel's mean in their gaps, and where the gaps are, both (n, c, l)."
-    masked = np.ma.getmaskarray(X) if isinstance(X, np.ma.MaskedArray) else False
-    X = _array(np.ma.getdata(X) if isinstance(X, np.ma.MaskedArray) else X, "X")
-    if X.dtype == object:  # None, and what pandas writes for nothing
-        try: X = np.array([np.nan if v is None or str(v) in ("<NA>", "NaT") else v for v in X.flat], float).reshape(X.shape)
-        except (TypeError, ValueError) as e: raise TypeError(f"X has dtype object and holds what is no number: {e}") from e
-    if X.dtype.kind not in "fiub": raise TypeError(f"X has dtype {X.dtype}, series are real numbers, NaN where they are missing")
-    gap = np.isnan(X) | masked if X.dtype.kind == "f" else np.zeros(X.shape, bool) | masked
-    if missing is not None:
-        missing = _array(missing, "missing")
-        if missing.dtype != bool or missing.shape != X.shape: raise ValueError(f"missing must be boolean and of the shape of X, {X.shape}, found {missing.dtype} of the shape {missing.shape}")
-        gap = gap | missing
-    X = check_series(np.where(gap, 0, X))
-    self._check_shape(X)
-    gap = gap.reshape(X.shape)
-    if rows is not None and gap.any(): raise ValueError("rows were given, but X has missing samples: fill those first, without rows")
-    empty = np.argwhere(gap.all(-1))
-    if len(empty): raise ValueError(f"X has no observed sample in series {empty[0, 0]}, channel {empty[0, 1]}, and each needs one: leave that series out, or make whole ones by sample()")
-    return np.where(gap, self.scaler_.mean_[:, None], X).astype(np.float32), gap
-
-
-@patch
-def _band(self: NCVQ, rows):
-    "The rows of a band as a column of booleans."
-    f = self.tokenizer_.grid[0]
-    band = np.zeros(f, bool)
-    if rows is not None:
-        rows = np.atleast_1d(_array(rows, "rows"))
-        if rows.ndim != 1 or rows.dtype.kind not in "iu" or not 0 < len(set(rows.tolist())) < f or rows.min() < 0 or rows.max() >= f:
-            raise ValueError(f"rows must be some of the frequency rows 0 to {f - 1}, but not all, found {rows.tolist()}")
-        band[rows] = True
-    return torch.from_numpy(band)[:, None].to(self.tokenizer_.codebook.device)
-
-# %% ../nbs/09_generator.ipynb #1b123ed9
-@patch
-def save(
-    self: NCVQ,
-    path: str | Path,  # folder to be written; a model that is there already is replaced
-    *,
-    report=None,  # what `evaluate` said about this model; its figures go into the model card
-    data_name: str | None = None,  # of the training set, for the model card; that of the report if not given
-):
-    "Save the fitted model as a folder of JSON, safetensors and a model card."
-    check_is_fitted(self, "tokenizer_")
-    path = Path(path).absolute()
-    if path == Path.cwd() or path in Path.cwd().parents: raise ValueError(f"path {path} is the folder we are in, which cannot be replaced: name a folder inside it")
-    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or _is_ours(path))):
-        raise ValueError(f"path {path} exists and is not just a saved model: take another name, or move what is there")
-    parts = {"tokenizer": self.tokenizer_} | ({"prior": self.prior_} if hasattr(self, "prior_") else {})
-    blobs = {f"{k}.safetensors": to_bytes({n: t.detach().cpu().contiguous() for n, t in m.state_dict().items()}) for k, m in parts.items()}
-    labels = getattr(self, "classes_", None)
-    config = dict(format=FORMAT, library=ncvq_nb.__version__, settings=self._settings(), seed=self.seed_, data=self.data_,
-                  scaler=dict(mean=self.scaler_.mean_.tolist(), std=self.scaler_.std_.tolist()), classes=None if labels is None else labels.tolist(), class_prior=None if labels is None else self.class_prior_.tolist(),
-                  modules={k: {n: v.item() if isinstance(v, np.generic) else v for n, v in m.config.items()} for k, m in parts.items()}, history=self.history_, sha256={k: hashlib.sha256(b).hexdigest() for k, b in blobs.items()})
-    config["sha256"]["config.json"] = _config_hash(config)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in _leftovers(path):
-        if (pid := left.suffix[1:]).isdigit() and not is_alive(int(pid)): shutil.rmtree(left, ignore_errors=True)
-    tmp, old = (path.with_name(f".{path.name}.{word}.{os.getpid()}") for word in ("new", "old"))
-    try:
-        tmp.mkdir()
-        blobs["config.json"] = json.dumps(config, indent=1).encode()
-        digest, card = getattr(self, "_read_with", (None, None))
-        if report is not None or data_name is not None or card is None or digest != config["sha256"]["config.json"]: card = self._card(config, blobs, report, data_name)
-        for name, blob in {**blobs, "README.md": card}.items(): write_atomically(tmp / name, blob)
-        if path.exists(): path.rename(old)
-        try: tmp.rename(path)
-        except BaseException:
-            if old.exists(): old.rename(path)
-            raise
-    finally: shutil.rmtree(tmp, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-    sync_folder(path.parent)
-
-
-def _leftovers(path):
-    "What processes that save to `path`, or were killed while they did, have beside it; newer models before the ones they were to replace."
-    return [p for word in ("new", "old") for p in sorted(path.parent.glob(f".{glob.escape(path.name)}.{word}.*"))]
-
-
-_FILES = {"config.json", "tokenizer.safetensors", "prior.safetensors", "README.md"}
-
-
-def _is_ours(path):
-    "A folder with nothing in it but a saved model."
-    try: config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError): return False
-    return {p.name for p in path.iterdir()} <= _FILES and isinstance(config, dict) and {"format", "library", "modules", "sha256"} <= set(config)
-
-
-def _config_hash(config):
-    "The hash of a configuration without this hash."
-    return _json_hash({**config, "sha256": {k: v for k, v in config["sha256"].items() if k != "config.json"}})
-
-# %% ../nbs/09_generator.ipynb #e9632df1
-def _cell(v):
-    "A value as text that stays within a cell of a Markdown table, whatever is in it."
-    return escape(" ".join(str(v).split()), quote=False).replace("|", "\\|").replace("`", "'")
-
-
-def _table_of(head, rows): return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(_cell, r)) + " |" for r in rows)])
-
-
-@patch
-def _card(self: NCVQ, config, blobs, report, data_name):
-    "The model card: what was learned, from what, how good it is, and how to use it; its head is what the Hugging Face Hub reads."
-    d, s, classes = config["data"], config["settings"], config["classes"]
-    name = data_name or (report.settings.get("data") if report is not None else None)
-    share = "no labels" if classes is None else ", ".join(f"{_cell(c)} ({100 * p:.3g} %)" for c, p in zip(classes, config["class_prior"]))
-    facts = [("name", name or "not given"), ("series", d["series"]), ("channels", d["channels"]), ("length", d["length"]), ("fingerprint of series and labels", d["digest"])] + ([("fingerprint of what the prior was trained on", d["prior_digest"])] if "prior_digest" in d else [])
-    last = [(stage, h["step"][-1], f"{h['epoch'][-1]:.6g}", f"{h['loss'][-1]:.4g}") for stage, h in config["history"].items()]
-    figures = "Not measured: `model.save(path, report=nv.evaluate(model, data))` puts the figures here." if report is None else report._repr_markdown_().strip()
-    task = "new series are sampled with `model.sample(10)`" + ("" if classes is None else f", of one class with `model.sample(10, y={_cell(repr(classes[0]))})`") if "prior" in config["modules"] else "the tokenizer alone, without a prior: it encodes and reconstructs, but does not sample"
-    return f"""---
-library_name: ncvq_nb
-tags: [time-series, time-series-generation, representation-learning, vq-vae, maskgit{', self-supervised-learning' if s['ssl'] else ''}]
-# license: yours to choose, before this is published
----
-
-# NC-VQVAE{f' for {_cell(name)}' if name else ''}
-
-A model of time series by ncvq_nb {config['library']}: a VQ-VAE of {d['channels']} channel(s) of length {d['length']} in the time–frequency domain, {f"with {s['ssl']} self-supervision and {_cell(s['augment'])} views" if s['ssl'] else 'without self-supervision'}; {task}.
-
-## Use
-
-```python
-import ncvq_nb as nv
-
-model = nv.NCVQ.from_pretrained("path/to/this/folder")  # or the name of this repository on the Hub
-tokens = model.encode(X)  # X (n, {d['channels']}, {d['length']}), in the units of the training series
-X_hat, Z = model.decode(tokens), model.transform(X)
-```
-
-## Data
-
-{_table_of(("training set", ""), facts)}
-
-Classes: {share}. The fingerprint tells data sets apart; the series themselves are not in this folder, but samples can lie near to single training series, above all where those are few.
-
-## How good it is
-
-{figures}
-
-## Training
-
-{_table_of(("stage", "steps", "epochs", "last loss"), last)}
-
-Seed {config['seed']}. Settings:
-
-{_table_of(("setting", "value"), s.items())}
-
-## Files
-
-{_table_of(("file", "bytes", "SHA-256"), [(k, len(b), hashlib.sha256(b).hexdigest()) for k, b in blobs.items()])}
-
-Weights are safetensors, everything else is JSON; nothing in here is executed.
-"""
-
-# %% ../nbs/09_generator.ipynb #c3a242c0
-@patch(cls_method=True)
-def load(
-    cls: NCVQ,
-    path: str | Path,  # folder that `save` wrote
-    *,
-    device: str = "auto",  # where the model shall live
-) -> NCVQ:
-    "A model from its folder, or an error that says what is wrong with it."
-    path, device_ = Path(path), _device(device)
-    if not path.exists() and (complete := [p for p in _leftovers(path) if _is_ours(p)]):
-        warnings.warn(f"{path} is not there: a process was killed while it replaced the model; {complete[0]} is read instead. Move it to its place, or save again", stacklevel=3)
-        path = complete[0]
-    config = _read_config(path)
-    try:
-        _check_config(config)
-        model = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()}, device=device)
-        model.seed_, model.data_ = config["seed"], config["data"]
-        model.scaler_ = Standardiser()
-        model.scaler_.mean_, model.scaler_.std_ = (np.array(config["scaler"][k]) for k in ("mean", "std"))
-        model.n_features_in_, model._n_features_out = config["data"]["length"], 2 * config["modules"]["tokenizer"]["dim"]
-        model.history_ = {k: History(v) for k, v in config["history"].items()}
-        for name, make in (("tokenizer", Tokenizer), ("prior", MaskGIT)):
-            if name not in config["modules"]: continue
-            module = _rebuild(make, config["modules"][name], path / f"{name}.safetensors", config["sha256"][f"{name}.safetensors"])
-            setattr(model, f"{name}_", module.to(device_, memory_format=torch.channels_last).eval())
-        if hasattr(model, "prior_") and model.prior_.config["n_tokens"] != model.tokenizer_.n_tokens: raise ValueError(f"the prior writes {model.prior_.config['n_tokens']} tokens, the tokenizer has {model.tokenizer_.n_tokens}")
-        if hasattr(model, "prior_"): model.classes_, model.class_prior_ = (None if config[k] is None else np.array(config[k]) for k in ("classes", "class_prior"))
-        model._read_with = config["sha256"]["config.json"], _read_card(path / "README.md")
-        return model
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError, OverflowError, MemoryError, SafetensorError) as e:
-        raise ValueError(f"{path} is not a complete model: {type(e).__name__}: {e}. Save or fetch it again") from e
-
-
-def _read_card(file):
-    "The model card, if it is one; its owner may have written on it or thrown it away, and in a stranger's folder it may be a link to anything."
-    try: text = file.read_text(encoding="utf-8") if file.is_file() and file.stat().st_size < 2**20 else ""
-    except (OSError, ValueError): return None
-    return text if text.startswith("---\n") and "\nlibrary_name: ncvq_nb\n" in text else None
-
-
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
-
-
-def _rebuild(make, config, file, digest):
-    "A module with the weights of a file; a configuration that does not belong to them is refused before it takes memory."
-    if not file.is_file(): raise ValueError(f"{file.name} is no file")  # a device or a pipe might never end
-    with safe_open(file, "pt") as f: found = {k: (tuple(f.get_slice(k).get_shape()), f.get_slice(k).get_dtype()) for k in f.keys()}  # its head alone
-    if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(found): raise ValueError(f"the weights are too few for {config}")
-    with torch.device("meta"): wanted = {k: (tuple(v.shape), _DTYPES[v.dtype]) for k, v in make(**config).state_dict().items()}
-    wrong = [k for k in {**wanted, **found} if wanted.get(k) != found.get(k)]
-    if wrong: raise ValueError(f"the weight {wrong[0]} has shape and type {found.get(wrong[0])}, expected is {wanted.get(wrong[0])}")
-    blob = file.read_bytes()
-    if hashlib.sha256(blob).hexdigest() != digest: raise ValueError(f"{file.name} is not the file that was saved (its hash differs)")
-    tensors = from_bytes(blob)
-    bad = [k for k, v in tensors.items() if not v.isfinite().all()]
-    if bad: raise ValueError(f"the weight {bad[0]} holds NaN or infinity")
-    with seeded(0): module = make(**config)
-    module.load_state_dict(tensors)
-    return module
-
-
-def _unique_keys(pairs):
-    if len(out := dict(pairs)) < len(pairs): raise ValueError("a key stands in it twice")
-    return out
-
-
-def _read_config(path):
-    if not path.is_dir(): raise FileNotFoundError(f"path {path} is no folder: a saved model is a folder with config.json and safetensors files")
-    file = path / "config.json"
-    if not file.exists(): raise FileNotFoundError(f"path {path} has no config.json: it is no saved model")
-    try:
-        if not file.is_file() or file.stat().st_size > 2**26: raise ValueError("it is no file, or far too large")  # a device or a pipe might never end
-        config = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-        digest = _config_hash(config) if isinstance(config, dict) and isinstance(config.get("sha256"), dict) else None
-    except (ValueError, OSError, RecursionError) as e: raise ValueError(f"{file} is damaged: {e}") from e
-    if not isinstance(config, dict) or type(config.get("format")) is not int or config["format"] < 1: raise ValueError(f"{path / 'config.json'} is not the configuration of a model")
-    if config["format"] > FORMAT: raise ValueError(f"{path} has format {config['format']}, this library reads up to {FORMAT}: install a newer ncvq_nb")
-    if digest is None or config["sha256"].get("config.json") != digest: raise ValueError(f"{path / 'config.json'} is not what was saved: its checksum is wrong")
-    return config
-
-
-def _check_config(config):
-    "The parts of a configuration must fit together; whoever made it, it is checked before anything is built from it."
-    def need(ok, what):
-        if not ok: raise ValueError(f"config.json has {what}")
-    whole = lambda v, low=0: isinstance(v, int) and not isinstance(v, bool) and v >= low
-    real = lambda v: isinstance(v, (int, float)) and _real(v)
-    numbers_ = lambda v, n: isinstance(v, list) and len(v) == n and all(map(real, v))
-    known = {"format", "library", "settings", "seed", "data", "scaler", "classes", "class_prior", "modules", "history", "sha256"}
-    need(set(config) == known, f"other keys than {', '.join(sorted(known))}")
-    need(all(isinstance(config[k], dict) for k in ("settings", "data", "scaler", "modules", "history", "sha256")), "a part of the wrong type")
-    modules, data, classes, share = config["modules"], config["data"], config["classes"], config["class_prior"]
-    need("tokenizer" in modules and set(modules) <= {"tokenizer", "prior"} and all(isinstance(m, dict) for m in modules.values()), "no tokenizer, or an unknown module")
-    need(set(config["sha256"]) == {"config.json", *(f"{k}.safetensors" for k in modules)}, "hashes of other files than those of its modules")
-    _check_parameters({k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items() if k != "augment"})
-    tok, prior = modules["tokenizer"], modules.get("prior")
-    _check_parameters(tok)
-    need(all(whole(tok.get(k), 1) and tok[k] == data.get(k) for k in ("channels", "length")), "a tokenizer for other channels or another length than the data")
-    need(whole(config["seed"]), "no seed")
-    mean, std = (config["scaler"].get(k) for k in ("mean", "std"))
-    need(numbers_(mean, tok["channels"]) and numbers_(std, tok["channels"]) and min(std) > 0, "no mean and standard deviation for every channel")
-    need(set(config["history"]) == set(modules) and all(isinstance(h, dict) and all(isinstance(v, list) and len(v) == len(h.get("step", ())) and all(type(w) in (int, float) for w in v) for v in h.values()) for h in config["history"].values()), "a history that is none")
-    if prior is not None:
-        _check_parameters({f"prior_{k}": prior.get(k) for k in ("dim", "depth", "heads", "dropout")})
-        need(all(whole(prior.get(k), 1) for k in ("n_tokens", "head_dim", "code_dim")) and real(prior.get("ff_mult")) and 0 < prior["ff_mult"] < 1e6, "a prior of impossible sizes")
-        need(prior.get("n_codes") == tok["n_codes"] and prior.get("n_classes") == len(classes or ()), "a prior for other codes or classes")
-    need(classes is None or isinstance(classes, list) and classes and (all(isinstance(c, str) for c in classes) or all(whole(c, -2**63) and c < 2**63 for c in classes)) and sorted(set(classes)) == classes, "classes that are no labels in order")
-    need((share is None) == (classes is None) and (share is None or numbers_(share, len(classes)) and min(share) >= 0 and abs(sum(share) - 1) < 1e-6), "no share for every class")
-
-# %% ../nbs/09_generator.ipynb #7c5eb6e8
-@patch
-def save_pretrained(
-    self: NCVQ,
-    save_directory: str | Path,  # folder to be written, as in `save`
-    *,
-    push_to_hub: bool = False,  # upload it to the Hugging Face Hub too?
-    repo_id: str | None = None,  # "name" or "owner/name" on the Hub; that of the folder if not given
-    revision: str | None = None,  # branch to commit to; the main one if not given
-    private: bool | None = None,  # shall a new repository be private? None: as the owner has set it
-    token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
-    commit_message: str = "Upload NC-VQVAE model",
-    report=None,  # as in `save`
-    data_name: str | None = None,  # as in `save`
-) -> str | None:  # address of the commit, or None without an upload
-    "Save the model as a folder and, where asked to, upload it."
-    hub = _hub() if push_to_hub else None
-    self.save(save_directory, report=report, data_name=data_name)
-    if hub is None: return None
-    api = hub.HfApi(token=token, library_name="ncvq_nb", library_version=ncvq_nb.__version__)
-    repo = api.create_repo(repo_id or Path(save_directory).absolute().name, private=private, exist_ok=True).repo_id
-    if revision is not None: api.create_branch(repo, branch=revision, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo, folder_path=save_directory, revision=revision, commit_message=commit_message, allow_patterns=sorted(_FILES)).commit_url)
-
-
-@patch(cls_method=True)
-def from_pretrained(
-    cls: NCVQ,
-    pretrained: str | Path,  # a folder that `save` wrote, or "owner/name" on the Hugging Face Hub
-    *,
-    revision: str | None = None,  # branch, tag or commit on the Hub; the main branch if not given
-    token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
-    cache_dir: str | Path | None = None,  # where downloads are kept; None: the Hub's own place
-    local_files_only: bool = False,  # take what was downloaded before, without asking the Hub
-    device: str = "auto",  # where the model shall live
-) -> NCVQ:
-    "A model from a folder, or from the Hugging Face Hub."
-    if Path(pretrained).exists() or _leftovers(Path(pretrained)) or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(pretrained)):
-        if revision is not None and Path(pretrained).exists(): raise ValueError(f"revision {revision!r} is for the Hub, but {pretrained} is a folder here: leave it out")
-        return cls.load(pretrained, device=device)
-    hub, version = _hub(f"{pretrained} is no folder here, and to look for it on the Hugging Face Hub"), "" if revision is None else f", revision {revision!r},"
-    from huggingface_hub import errors
-    try: folder = hub.snapshot_download(str(pretrained), revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only, allow_patterns=sorted(_FILES), library_name="ncvq_nb", library_version=ncvq_nb.__version__)
-    except errors.RevisionNotFoundError as e: raise ValueError(f"revision {revision!r} is not to be found in {pretrained} on the Hub") from e
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as e: raise FileNotFoundError(f"{pretrained} is neither a folder here nor a repository on the Hub that can be read ({type(e).__name__}): look at the spelling; a private or gated one asks for token=") from e
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, ConnectionError) as e: raise ConnectionError(f"{pretrained}{version} is no folder here and was not downloaded before, and the Hub {'was not to be asked' if local_files_only else 'could not be reached'} ({type(e).__name__})") from e
-    return cls.load(folder, device=device)
-
-
-def _hub(why="The Hugging Face Hub"):
-    try: import huggingface_hub
-    except ImportError as e: raise ImportError(f"{why} needs its client: pip install 'ncvq_nb[hub]'. Folders on this machine need nothing") from e
-    return huggingface_hub
+    def _more_tags(self):  # asked for by older ones
+        return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32])
