@@ -1,0 +1,356 @@
+"""`evaluate` says what the parts say, with what a model and its data allow, and changes nothing"""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from ncvq_nb.data import Dataset
+from ncvq_nb.evaluation.cas import cas
+from ncvq_nb.evaluation.diversity import diversity
+from ncvq_nb.evaluation.evaluate import evaluate, labels_like_test, trained_elsewhere
+from ncvq_nb.evaluation.fcn import FCNClassifier
+from ncvq_nb.evaluation.memorisation import memorisation
+from ncvq_nb.evaluation.present import present
+from ncvq_nb.evaluation.report import Report
+from ncvq_nb.metrics import fid, probe, reconstruction_error
+from ncvq_nb.vq import codebook_usage
+from toys import global_state, says, tiny, weights
+
+QUICK = dict(max_steps=6, batch_size=16, precision="float32")
+ARGS = dict(fcn=QUICK, n_resamples=2, cas_total=60, cache_dir=False, verbose=False)
+
+TOKENIZER = ["reconstruction MSE", "reconstruction error", "STFT MSE"]
+PROBES = [f"{k} {f}" for f in ("quantised", "continuous") for k in ("KNN", "SVM")]
+CODES = ["codebook usage", "codebook perplexity"]
+DIVERSITY = ["precision", "recall", "density", "coverage"]
+SAMPLES = ["FID", "FID at train size", "IS", *DIVERSITY]
+CLASSES = ["CAS", *(f"{k} within class" for k in DIVERSITY)]
+MEMORY = ["memorisation", "near copies"]
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def toy(n=24, m=30, channels=1, length=20, classes=(0, 1), seed=0):
+    "Sines whose frequency is the class, at random phases, with noise."
+    r, t = rng(seed), np.arange(length) / length
+
+    def part(n):
+        y = np.arange(n) % len(classes)
+        phase = t + r.random((n, channels, 1))
+        X = np.sin(2 * np.pi * (1 + y[:, None, None]) * phase)
+        return X + 0.1 * r.normal(size=X.shape), np.array(classes)[y]
+
+    return Dataset("toy", *part(n), *part(m))
+
+
+class Model(nn.Module):
+    "A stand-in with every method of the estimator, and a buffer that would move in train mode."
+
+    n_codes = 8
+
+    def __init__(self, data, noise=0.1):
+        super().__init__()
+        self.X, self.y, self.noise = data.X_train, data.y_train, noise
+        self.classes_ = None if self.y is None else np.unique(self.y)
+        self.norm = nn.BatchNorm1d(data.X_train.shape[1]).eval()
+        self.asked = []
+
+    @torch.no_grad()
+    def reconstruct(self, X):
+        return 0.9 * self.norm(torch.as_tensor(X)).numpy()
+
+    def features(self, X, quantised=True):
+        return np.round(X.mean(1), int(not quantised))
+
+    def encode(self, X):
+        return np.digitize(X[:, 0, ::4], [-1, -0.5, 0, 0.5])
+
+    def sample(self, n, y=None, random_state=None):
+        self.asked.append((n, y, random_state))
+        r = rng(random_state)
+        if y is None:
+            rows = r.integers(0, len(self.X), n)
+        else:
+            rows = [r.choice(np.flatnonzero(self.y == c)) for c in np.broadcast_to(y, n)]
+        return self.X[rows] + self.noise * r.normal(size=(n, *self.X.shape[1:]))
+
+
+@pytest.fixture(autouse=True)
+def global_generators_stay():
+    before = global_state()
+    yield
+    assert global_state() == before
+
+
+def names(report):
+    return [r.metric for r in report]
+
+
+def notes(report):
+    return " ".join(report.notes)
+
+
+# What a report holds
+
+
+def test_a_report_has_every_metric_beside_a_reference_value(tmp_path):
+    d = toy()
+    model = Model(d)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    report = evaluate(model, d, **ARGS | dict(n_resamples=10))
+    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + CLASSES + MEMORY
+    assert all(r.references and r.better and math.isfinite(r.value) for r in report)
+    for r in report:
+        if math.isfinite(r.low) and r.metric not in ("IS", "recall", "coverage"):
+            assert r.low <= r.value <= r.high
+        assert ", " not in r.metric  # which parts a metric from its reference in a table
+    kinds = {k for r in report for k in (v.kind for v in r.references)}
+    assert kinds == {"floor", "ceiling", "constant", "raw series", "tokenizer"}
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    asked = [(n, None if y is None else len(y)) for n, y, _ in model.asked]
+    assert asked == 10 * [(30, None)] + [(60, 60)]  # ten sets, and the training set of CAS
+    assert report.notes == [] and report.settings["n_test"] == 30
+    assert repr(Report.load(report.save(tmp_path / "r"))) == repr(report)
+
+
+def test_a_report_says_what_the_parts_say():
+    d, settings = toy(), dict(max_steps=25, precision="float32")
+    model = Model(d, noise=2.0)
+    report = evaluate(model, d, **ARGS | dict(fcn=settings))
+    fcn = FCNClassifier(**settings).fit(d.X_train, d.y_train)
+    X_hat = model.reconstruct(d.X_test)
+    found = {r.metric: r.value for r in report}
+    assert found["reconstruction error"] == reconstruction_error(d.X_test, X_hat)["relative"]
+    Z, Z_test = (model.features(X, False) for X in (d.X_train, d.X_test))
+    accuracy = probe(Z, d.y_train, Z_test, d.y_test)
+    assert found["KNN continuous"] == pytest.approx(accuracy["knn"])
+    assert found["SVM continuous"] == pytest.approx(accuracy["svm"])
+    s = model.encode(np.concatenate([d.X_train, d.X_test]))
+    assert found["codebook perplexity"] == codebook_usage(s, 8)[1]
+
+    assert len({s for _, _, s in model.asked}) == len(model.asked)  # other series every time
+    asked, (total, y, t) = model.asked[:10], model.asked[10]
+    series = [model.sample(n, random_state=s).astype(np.float32) for n, _, s in asked]
+    sets = [fcn.features(X) for X in series]
+    E_train, E_test, E_hat = (fcn.features(X) for X in (d.X_train, d.X_test, X_hat))
+    row = report["FID"]
+    assert row.value == pytest.approx(np.mean([fid(E, E_test) for E in sets]))
+    assert row.floor == pytest.approx(fid(E_train, E_test))
+    assert row.references[1].kind == "tokenizer"
+    assert row.references[1].value == pytest.approx(fid(E_hat, E_test))
+    assert found["density"] == pytest.approx(diversity(E_test, sets[0])["density"])
+    X_y = model.sample(total, y, random_state=t)
+    score = cas(X_y, y, d.X_test, d.y_test, **settings)
+    assert found["CAS"] == pytest.approx(score) and score < report["CAS"].ceiling
+    assert report["CAS"].ceiling == pytest.approx(fcn.score(d.X_test, d.y_test))
+    copies = memorisation(series[0], d.X_train, d.X_test)
+    assert found["near copies"] == pytest.approx(copies["copies"])
+    assert found["memorisation"] == pytest.approx(copies["share"], abs=0.1)
+
+
+def test_equal_seeds_make_equal_reports_and_all_look_through_one_classifier(tmp_path):
+    d = toy()
+    a, b = (evaluate(Model(d), d, random_state=s, **ARGS) for s in (1, 2))
+    assert float(a["FID"]) != float(b["FID"]) and a["FID"].floor == b["FID"].floor
+    cached = evaluate(Model(d), d, random_state=1, **ARGS | dict(cache_dir=tmp_path))
+    assert a.to_dict() == cached.to_dict() and len(list(tmp_path.iterdir())) == 1
+    fcn = FCNClassifier(**QUICK).fit(d.X_train, d.y_train)
+    given = evaluate(Model(d), d, random_state=1, **ARGS | dict(fcn=fcn))
+    assert a.to_dict() == given.to_dict()
+
+
+# With classes, with other numbers, with another interval
+
+
+def test_conditional_samples_have_the_classes_of_the_test_set():
+    d = toy(classes=("a", "b", "c"), n=30)
+    model = Model(d)
+    report = evaluate(model, d, conditional=True, n_samples=np.int64(12), **ARGS)
+    n, asked, _ = model.asked[0]
+    assert n == len(asked) == 12 and "FID at train size" not in report
+    assert json.dumps(report.to_dict()) and report.settings["n_samples"] == 12
+    for label, k in zip(*np.unique(d.y_test, return_counts=True)):
+        assert abs((asked == label).sum() - 12 * k / len(d.y_test)) < 1
+
+
+def test_labels_like_test_are_as_exact_as_their_number_allows():
+    y_test = np.repeat([5, 6, 7], [20, 9, 3])
+    assert sorted(labels_like_test([5, 6, 7], y_test, 32, rng())) == sorted(y_test)
+    assert set(labels_like_test([5, 7], y_test, 23, rng())) == {5, 7}
+    for n in (2, 7, 50):
+        labels = labels_like_test([5, 6, 7], y_test, n, rng(n))
+        assert len(labels) == n
+        for c, k in {5: 20, 6: 9, 7: 3}.items():
+            assert abs((labels == c).sum() - n * k / 32) < 1
+    with says("no class of the test set occurs in the train set"):
+        labels_like_test([1], y_test, 4, rng())
+
+
+# What cannot be done
+
+
+def test_without_labels_there_is_no_classifier():
+    d = toy()
+    d = Dataset("toy", d.X_train, None, d.X_test)
+    report = evaluate(Model(d), d, **ARGS)
+    assert names(report) == TOKENIZER + CODES + MEMORY and "no labels" in notes(report)
+    one = toy(classes=(3,))
+    report = evaluate(Model(one), one, **ARGS)
+    assert names(report) == TOKENIZER + CODES + MEMORY and "one class only (3)" in notes(report)
+    for data in (d, one):
+        with says("conditional=True needs data with labels"):
+            evaluate(Model(data), data, conditional=True, **ARGS)
+
+
+def test_a_model_that_was_fitted_without_labels_has_no_cas():
+    d = toy()
+    model = Model(d)
+    model.classes_ = None
+    report = evaluate(model, d, n_samples=200, **ARGS)
+    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + MEMORY
+    assert "does not know the classes" in notes(report)
+
+
+def test_classes_that_are_missing_are_named():
+    d = toy(classes=(0, 1, 2))
+    few = dict(n_samples=200, **ARGS)
+    test = d.X_test[d.y_test < 2], d.y_test[d.y_test < 2]
+    train = d.X_train[d.y_train < 2], d.y_train[d.y_train < 2]
+    lost = Dataset("toy", d.X_train, d.y_train, *test)
+    knows_two = Model(d)
+    knows_two.classes_ = np.array([0, 1])
+    report = evaluate(knows_two, lost, **few)
+    assert "no series of class 2" in notes(report)
+    assert "does not know class 2" in notes(report) and set(knows_two.asked[-1][1]) == {0, 1}
+    new = Dataset("toy", *train, d.X_test, d.y_test)
+    report = evaluate(Model(new), new, conditional=True, **few)
+    assert "does not have (2) count as wrong" in notes(report)
+    assert report["CAS"].ceiling <= 2 / 3 + 1e-9
+
+
+def test_several_channels_and_hardly_any_series():
+    d = toy(n=4, m=3, channels=3, length=9)
+    report = evaluate(Model(d), d, **ARGS)
+    assert set(names(report)) >= {*TOKENIZER, *PROBES, "FID", "IS", "CAS", *MEMORY}
+
+
+def test_it_does_what_the_model_can():
+    d = toy()
+    report = evaluate(SimpleNamespace(sample=Model(d).sample), d, n_samples=200, **ARGS)
+    assert names(report) == SAMPLES + CLASSES + MEMORY and len(report.notes) == 3
+    report = evaluate(SimpleNamespace(encode=Model(d).encode), d, **ARGS)
+    assert len(report) == 0 and "how many codes there are" in notes(report)
+    assert "no method sample" in notes(report)
+
+    class Half(Model):
+        def sample(self, *a, **k):
+            raise NotFittedError("there is no prior yet")
+
+    report = evaluate(Half(d), d, **ARGS)
+    assert names(report) == TOKENIZER + PROBES + CODES
+    assert report.notes == ["Nothing about generated series: there is no prior yet"]
+
+
+def test_series_shorter_than_the_window():
+    flat = np.arange(4.0)[:, None, None]
+    report = evaluate(
+        SimpleNamespace(reconstruct=lambda X: X), Dataset("m", flat, None, flat), verbose=False
+    )
+    assert names(report) == TOKENIZER[:2]
+
+
+def test_progress_is_shown_on_request(capsys):
+    d = toy()
+    evaluate(Model(d), d, n_samples=200, **ARGS | dict(verbose=True))
+    assert "CAS" in capsys.readouterr().err
+    evaluate(Model(d), d, n_samples=200, **ARGS)
+    assert capsys.readouterr() == ("", "")
+
+
+# What is refused, before any work is done
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(sample=lambda self, n, **k: np.ones((n, 1, 7))), "the data ask for"),
+        (dict(sample=lambda self, n, **k: np.full((n, 1, 20), np.nan)), "the model's sample has"),
+        (dict(reconstruct=lambda self, X: X[:3]), "one reconstruction per series"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(change, message):
+    d = toy()
+    with pytest.raises(ValueError, match=message):
+        evaluate(type("Odd", (Model,), change)(d), d, **ARGS)
+
+
+def test_data_that_cannot_be_evaluated_on_are_refused(tmp_path):
+    d = toy()
+    model, part = Model(d), (d.X_train, d.y_train)
+    model.classes_ = np.array([0, 1])
+    text = Dataset("m", d.X_train, d.y_train.astype(str), d.X_test, d.y_test.astype(str))
+    for data, settings, message in (
+        (Dataset("toy", *part), {}, "data has no X_test"),
+        (object(), {}, "X_train"),
+        (d, dict(n_samples=1), "n_samples is 1"),
+        (d, dict(n_samples=3.5), "n_samples is 3.5: a whole number"),
+        (d, dict(random_state="x"), "random_state"),
+        (text, {}, "trained on labels of dtype int64, y_train has dtype <U21"),
+        (Dataset("m", *part, d.X_test[:1], d.y_test[:1]), {}, "1 test series"),
+        (d, dict(n_resample=3), "n_resample"),
+    ):
+        with says(message):
+            evaluate(model, data, **ARGS | settings)
+        if "n_samples" not in settings and "random_state" not in settings:
+            settings = {k: v for k, v in {**ARGS, **settings}.items() if k != "verbose"}
+            with says(message):
+                present(model, data, tmp_path / "p", **settings)
+    assert not (tmp_path / "p").exists() and model.asked == []
+
+
+# The estimator
+
+
+def test_the_estimator_is_evaluated_and_not_changed():
+    d = toy(length=32)
+    model = tiny(epochs=1).fit(d.X_train, d.y_train)
+    before = {k: v.clone() for k, v in weights(model).items()}
+    n_codes = model.n_codes
+    report = evaluate(model.set_params(n_codes=2 * n_codes), d, **ARGS)
+    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + CLASSES + MEMORY
+    assert report.name == "NCVQ on toy" and report.notes == []
+    assert report["codebook perplexity"].ceiling == n_codes  # of the codes that are there
+    assert all(torch.equal(v, before[k]) for k, v in weights(model).items())
+
+
+def test_series_of_six_samples():
+    d = toy(length=6)
+    model = tiny(epochs=1, n_fft=4).fit(d.X_train, d.y_train)
+    report = evaluate(model, d, n_samples=200, **ARGS)
+    assert report["STFT MSE"].value > 0 and "FID" in report
+
+
+def test_a_report_says_where_a_model_was_trained_on_something_else():
+    d = toy()
+    X, y = d.X_train, d.y_train
+    for model, elsewhere in (
+        (tiny(epochs=1).fit(X, y), False),
+        (tiny(epochs=1).fit_tokenizer(X).fit_prior(X, y), False),
+        (tiny(epochs=1).fit(X), False),
+        (tiny(epochs=1).fit(X[:10], y[:10]), True),
+        (tiny(epochs=1).fit(X, 1 - y), True),
+        (tiny(epochs=1).fit(X, y).fit_prior(X, 1 - y), True),
+        (SimpleNamespace(data_=None), False),
+        (SimpleNamespace(), False),
+    ):
+        assert trained_elsewhere(model, d, X) == elsewhere
+    report = evaluate(SimpleNamespace(data_={"digest": "another"}), d, **ARGS)
+    assert report.notes[0].startswith("The model was trained on other series or labels")

@@ -1,0 +1,149 @@
+"""Tables of grids: medians over seeds, files and their checksums, pictures."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncvq_nb import Report, Results
+from ncvq_nb.evaluation.report import ReferenceValue, Row
+from toys import says
+
+STORED = Path(__file__).resolve().parents[1] / "nbs" / "results"
+
+
+def rows(**metrics):
+    "One run per value, of one data set and setting."
+    n = max(map(len, metrics.values()))
+    return Results(
+        dict(dataset="toy", setting="small", seed=i, **{k: v[i] for k, v in metrics.items()})
+        for i in range(n)
+    )
+
+
+def cell(folder, seed, *found, setting="small"):
+    "The folder of a cell that is done."
+    place = folder / "toy" / setting / str(seed)
+    place.mkdir(parents=True)
+    if found:
+        Report(f"run {seed}", list(found)).save(place / "report")
+    return place
+
+
+def test_medians_and_ranges_are_those_of_numpy():
+    FID = np.random.default_rng(0).normal(size=5).tolist()
+    (found,) = rows(FID=FID).summary("FID")
+    assert found == dict(
+        dataset="toy", setting="small", n=5, FID=(float(np.median(FID)), min(FID), max(FID))
+    )
+    text = rows(FID=[1.0, 2.0, 4.0], IS=[3.0, 3.0, 3.0]).table()
+    assert text.splitlines()[-1] == "| toy | small | 3 | 2 (1–4) | 3 |"
+
+
+def test_values_that_are_missing_or_no_numbers_are_left_out():
+    r = rows(FID=[1.0, float("nan"), 3.0], IS=[float("nan"), float("inf"), None])
+    assert r.summary()[0] | {} == dict(
+        dataset="toy", setting="small", n=3, FID=(2.0, 1.0, 3.0), IS=None
+    )
+    assert r.table("IS").splitlines()[-1] == "| toy | small | 3 | – |"
+    del r[1]["FID"]
+    assert r.summary("FID")[0]["FID"] == (2.0, 1.0, 3.0)
+    r.plot("FID", "IS")
+
+
+def test_reports_become_rows(tmp_path):
+    floor = ReferenceValue("floor", 0.25, "real train")
+    cell(tmp_path, 0, Row("FID", 1.5, references=(floor,)), Row("IS", 1.25))
+    cell(tmp_path, 1, Row("FID", 0.5))
+    (cell(tmp_path, 2) / "error.txt").write_text("Traceback\n  …\nValueError: ssl is 'x'\n")
+    damaged = cell(tmp_path, 3, Row("FID", 1.0)) / "report.json"
+    damaged.write_text(damaged.read_text()[:-9])
+    with pytest.warns(UserWarning, match="left out"):
+        found = Results.read(tmp_path)
+    first = dict(dataset="toy", setting="small", seed=0, FID=1.5, IS=1.25)
+    assert list(found) == [
+        first | {"FID, floor": 0.25},
+        dict(dataset="toy", setting="small", seed=1, FID=0.5),
+    ]
+    assert found.failed == {"toy/small/2": "ValueError: ssl is 'x'"}
+    assert repr(found) == "Results(2 runs, 1 failed)"
+    assert "FID, floor" not in found.table() and "FID, floor" in found.metrics
+    assert found.table("FID, floor").splitlines()[2] == "| toy | small | 2 | 0.25 |"
+    assert found._repr_markdown_().endswith("\n\ntoy/small/2 failed: ValueError: ssl is 'x'")
+
+
+def test_groups_keep_their_order_and_names_are_safe_in_a_table():
+    r = Results(
+        dict(dataset=d, setting=s, seed=0, FID=1.0)
+        for d, s in (("b", "y"), ("a", "x|z"), ("b", "<b>"))
+    )
+    assert [(g["dataset"], g["setting"]) for g in r.summary()] == [
+        ("b", "y"),
+        ("a", "x|z"),
+        ("b", "<b>"),
+    ]
+    lines = r.table().splitlines()
+    assert "x\\|z" in lines[3] and "&lt;b&gt;" in lines[4]
+
+
+def test_unknown_metrics_and_empty_results_are_said():
+    with says("'FIT' is no metric", "'FID'", kind=KeyError):
+        rows(FID=[1.0]).summary("FID", "FIT")
+    with says("'FIT' is no metric", kind=KeyError):
+        rows(FID=[1.0]).table("FIT")
+    with says("nothing to plot"):
+        Results().plot()
+    assert Results().table() == "no results yet" and Results().summary() == []
+
+
+def test_a_table_comes_back_to_the_bit(tmp_path):
+    value = [0.1 + 0.2, 1e-300, float("nan")]
+    r = rows(**{"FID": value, "FID, floor": [1 / 3] * 3})
+    del r[1]["FID, floor"]
+    r.save(tmp_path / "t.csv")
+    back = Results.load(tmp_path / "t.csv")
+    assert [row["FID"] for row in back][:2] == value[:2] and np.isnan(back[2]["FID"])
+    assert np.isnan(back[1]["FID, floor"]) and back[1]["seed"] == 1
+    assert back.summary() == r.summary() and back.failed == {}
+    digest, name = (tmp_path / "t.csv.sha256").read_text().split()
+    assert (digest, name) == (
+        hashlib.sha256((tmp_path / "t.csv").read_bytes()).hexdigest(),
+        "t.csv",
+    )
+
+
+def test_damaged_tables_are_refused(tmp_path):
+    rng, path = random.Random(1), tmp_path / "t.csv"
+    rows(FID=[1.25]).save(path)
+    good = path.read_bytes()
+    for _ in range(100):
+        bad = bytearray(good)
+        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        for content in (bytes(bad), good[: rng.randrange(len(good))]):
+            path.write_bytes(content)
+            with says(str(path), "checksum"):
+                Results.load(path)
+    path.with_name("t.csv.sha256").unlink()
+    path.write_bytes(good.replace(b"1.25", b"1.5"))
+    assert Results.load(path)[0]["FID"] == 1.5  # the user's own table
+
+
+@pytest.mark.parametrize("name, n", [("defaults", 15), ("quality", 9)])
+def test_tables_of_before_are_read(name, n):
+    r = Results.load(STORED / f"{name}.csv")
+    assert len(r) == n and {"FID", "FID, floor", "CAS, ceiling", "near copies"} <= set(r.metrics)
+    assert all(g["n"] == 3 and g["FID"][1] <= g["FID"][0] <= g["FID"][2] for g in r.summary("FID"))
+
+
+def test_the_pictures_show_every_run(tmp_path):
+    r = rows(FID=[1.0, 2.0, 4.0], IS=[3.0, 3.0, 3.5])
+    r += [{**row, "dataset": "other", "FID": None} for row in r]
+    fig = r.plot("FID", "IS")
+    first, second = fig.axes[:2]
+    dots = [line.get_xdata().tolist() for line in first.lines if line.get_marker() == "o"]
+    bars = [line.get_xdata()[0] for line in second.lines if line.get_marker() != "o"]
+    assert dots == [[1.0, 2.0, 4.0], []] and bars == [3.0, 3.0]
+    assert [t.get_text() for t in first.get_yticklabels()] == ["toy · small", "other · small"]
+    assert [ax.get_title() for ax in fig.axes] == ["FID", "IS"]
