@@ -1,31 +1,42 @@
 """The console commands, called in-process as a shell would call them."""
-import csv, re
+
+import csv
+import re
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from ncvq_nb import NCVQ, cli, read_dataset
-from ncvq_nb.experiments import find_dataset
+import ncvq_nb.evaluation.present as present_module
+from ncvq_nb import NCVQ, Dataset, cli, experiments, read_dataset
+from ncvq_nb.io.archive import find_dataset
+from toys import OPTIONS, SETTINGS, fingerprint, sines, tiny
 
-TINY = "--dim 8 --n_res_blocks 1 --n_codes 8 --projector_dim 16 --prior_dim 32 --prior_depth 1 --epochs 2 --random_state 0".split()
+NAMES = ("sit", "walk")
+GRID_OPTIONS = [w for k, v in SETTINGS.items() for w in (f"--{k}", str(v))]
+ALL = dict(train=cli.train, sample=cli.sample, evaluate=cli.evaluate, demo=cli.demo, grid=cli.grid)
+PICTURES = ("samples", "reconstructions", "training", "codebook", "tokens", "latents")
 
 
-def series(n=12, c=1, l=24, seed=0):
-    rng, t = np.random.default_rng(seed), np.linspace(0, 1, l)
-    y = np.array(["sit", "walk"])[np.arange(n) % 2]
-    return (np.sin(2 * np.pi * (2 + 2 * (np.arange(n) % 2))[:, None, None] * t + np.arange(c)[:, None]) + 0.1 * rng.normal(size=(n, c, l))).astype(np.float32), y
+def series(seed=0, **kw):
+    return sines(length=24, seed=seed, names=NAMES, **kw)
 
 
 def write(path, X, y, sep=","):
-    path.write_text("".join(sep.join([str(k), *map(str, x.ravel())]) + "\n" for x, k in zip(X, y)))
+    lines = (sep.join([str(k), *map(str, x.ravel())]) for x, k in zip(X, y))
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
 def call(command, *argv):
     "The exit code of a command: 0 where it comes back."
-    try: command([str(a) for a in argv])
-    except SystemExit as e: return e.code or 0
+    try:
+        command([str(a) for a in argv])
+    except SystemExit as e:
+        return e.code or 0
     return 0
 
 
@@ -33,46 +44,73 @@ def call(command, *argv):
 def folder(tmp_path_factory):
     "Files of every kind, and a run trained on one of them."
     d = tmp_path_factory.mktemp("cli")
-    X, y = series()
-    np.savez(d / "toy.npz", X_train=X, y_train=y, X_test=series(seed=1)[0], y_test=y)
-    write(d / "toy_TRAIN.tsv", X, y, "\t"), write(d / "toy_TEST.tsv", series(seed=1)[0], y, "\t"), write(d / "toy.csv", X, y)
-    (d / "toy.ts").write_text("@problemName toy\n@univariate true\n@classLabel true sit walk\n@data\n" + "".join(",".join(map(str, x.ravel())) + f":{k}\n" for x, k in zip(X, y)))
-    assert call(cli.train, d / "toy.npz", "--out", d / "run", "--quiet", *TINY) == 0
+    (X, y), (X_test, _) = series(), series(seed=1)
+    np.savez(d / "toy.npz", X_train=X, y_train=y, X_test=X_test, y_test=y)
+    write(d / "toy_TRAIN.tsv", X, y, "\t")
+    write(d / "toy_TEST.tsv", X_test, y, "\t")
+    write(d / "toy.csv", X, y)
+    head = "@problemName toy\n@univariate true\n@classLabel true sit walk\n@data\n"
+    rows = (",".join(map(str, x.ravel())) + f":{k}\n" for x, k in zip(X, y))
+    (d / "toy.ts").write_text(head + "".join(rows))
+    assert call(cli.train, d / "toy.npz", "--out", d / "run", "--quiet", *OPTIONS) == 0
     return d
+
+
+@pytest.fixture
+def training(folder, tmp_path):
+    "Train on a file with the tiny model and further options: the exit status."
+
+    def train(file, *options, out=tmp_path / "r"):
+        return call(cli.train, folder / file, "--out", out, "--quiet", *OPTIONS, *options)
+
+    return train
 
 
 def one_line(capsys, *parts):
     "What was said is one line on stderr, without a traceback, with all `parts`."
     err = capsys.readouterr().err
     assert "Traceback" not in err and len(err.strip().splitlines()) == 1, err
-    for p in parts: assert str(p) in err, err
+    for p in parts:
+        assert str(p) in err, err
 
 
-ALL = dict(train=cli.train, sample=cli.sample, evaluate=cli.evaluate, demo=cli.demo, grid=cli.grid)
+# Help
+
+
+WANTED = dict(
+    train="--out --label --test_fraction --log_with --quiet",
+    sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature",
+    evaluate="--out --label --n_samples --random_state --quiet",
+    demo="--out --quiet",
+    grid="--out --methods --seeds --metrics --n_jobs --cluster",
+)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_help_teaches(name, capsys):
+    "What a command is for, every option of it with hyphens too, and examples that can be parsed."
     assert call(ALL[name], "--help") == 0
     text = capsys.readouterr().out
-    assert f"ncvq_{name}" in text and "examples:" in text and re.search(rf"^  ncvq_{name}", text, re.M)
-    assert "None" not in re.sub(r"\[None\]|None: |or None|is None|None for|None,", "", text) and "%%" not in text
-    if name in ("train", "demo", "grid"):
-        for option in NCVQ().get_params():
-            if (name, option) == ("grid", "random_state"): assert "--random_state" not in text  # --seeds are
-            elif option != "verbose": assert f"--{option}" in text and (f"--{option.replace('_', '-')}" in text)
-    wanted = dict(train=["--out", "--label", "--test_fraction", "--quiet"], sample=["-n", "--y", "--out", "--random_state", "--guidance_scale", "--sampling_steps", "--choice_temperature"],
-                  evaluate=["--out", "--label", "--n_samples", "--random_state", "--quiet"], demo=["--out", "--quiet"], grid=["--out", "--methods", "--seeds", "--metrics", "--n_jobs", "--cluster"])[name]
-    for option in wanted: assert option in text
+    options, examples = text.split("examples:")
+    assert f"ncvq_{name}" in options and re.search(rf"^  ncvq_{name}", examples, re.M)
+    for option in WANTED[name].split():
+        assert option in options and option.replace("_", "-") in options
+    for line in re.findall(rf"^  ncvq_{name}(.*)$", examples, re.M):
+        for option in re.findall(r"(?<= )--?[a-z_-]+", line):
+            assert re.search(rf"{option}\b", options), option
+    said = re.sub(r"\[None\]|None: |or None|is None|None for|None,|None leaves", "", text)
+    assert "None" not in said and "%%" not in text
 
 
-def test_examples_in_the_help_can_be_parsed(capsys):
-    "Every option of an example exists."
-    for name, command in ALL.items():
-        call(command, "--help")
-        text = capsys.readouterr().out
-        for line in re.findall(rf"^  ncvq_{name}(.*)$", text, re.M):
-            for option in re.findall(r"(?<= )--?[a-z_-]+", line): assert re.search(rf"{option}\b", text.split("examples:")[0]), (name, option)
+@pytest.mark.parametrize("name", ["train", "demo", "grid"])
+def test_settings_of_the_model_are_options(name, capsys):
+    call(ALL[name], "--help")
+    text = capsys.readouterr().out
+    for option in NCVQ().get_params():
+        if option == "verbose" or (name, option) == ("grid", "random_state"):
+            assert f"--{option}" not in text  # --quiet and --seeds are
+        else:
+            assert f"--{option}" in text and f"--{option.replace('_', '-')}" in text
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -81,97 +119,149 @@ def test_unknown_options_are_refused(name, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+# Train
+
+
 def test_train_leaves_a_run_and_a_model(folder):
     run = folder / "run"
-    assert {p.name for p in (run / "model").iterdir()} == {"README.md", "config.json", "tokenizer.safetensors", "prior.safetensors"}
-    assert {"settings.json", "training.png", "tokenizer", "prior", "model"} == {p.name for p in run.iterdir()}
+    files = {"README.md", "config.json", "tokenizer.safetensors", "prior.safetensors"}
+    assert {p.name for p in (run / "model").iterdir()} == files
+    files = {"settings.json", "training.png", "tokenizer", "prior", "model"}
+    assert {p.name for p in run.iterdir()} == files
     m = NCVQ.load(run / "model")
-    X, y = series()
-    assert m.classes_.tolist() == ["sit", "walk"] and m.epochs == 2 and m.reconstruct(X).shape == X.shape
-    by_hand = NCVQ(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=2, random_state=0).fit(X, y)
-    assert np.array_equal(m.sample(3, random_state=0), by_hand.sample(3, random_state=0))  # the command is the library
+    assert m.classes_.tolist() == ["sit", "walk"] and m.epochs == 3
+    assert fingerprint(m) == fingerprint(tiny().fit(*series()))  # the command is the library
 
 
-def test_the_same_command_again_changes_nothing(folder, capsys):
-    files = [folder / "run" / "model" / f"{k}.safetensors" for k in ("tokenizer", "prior")]
+def test_the_same_command_again_changes_nothing(folder, training, capsys):
+    model = folder / "run" / "model"
+    files = [model / f"{k}.safetensors" for k in ("tokenizer", "prior")]
     before = [f.read_bytes() for f in files]
-    assert call(cli.train, folder / "toy.npz", "--out", folder / "run", "--quiet", *TINY) == 0
-    assert [f.read_bytes() for f in files] == before and str(folder / "run" / "model") in capsys.readouterr().out
+    assert training("toy.npz", out=folder / "run") == 0
+    assert [f.read_bytes() for f in files] == before
+    assert str(model) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("stage", ["TokenizerLoss", "MaskGITLoss"])
-def test_a_run_that_was_cut_off_is_continued(folder, tmp_path, stage, monkeypatch):
-    import ncvq_nb.generator as generator
+def test_a_run_that_was_cut_off_is_continued(folder, training, tmp_path, monkeypatch):
+    def stop(*args, **kw):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as m:
-        def stop(*args, **kw): raise KeyboardInterrupt
-        m.setattr(getattr(generator, stage), "forward", stop)
-        assert call(cli.train, folder / "toy.npz", "--out", tmp_path, "--quiet", *TINY) == 130
-    assert not (tmp_path / "model").exists()
-    assert call(cli.train, folder / "toy.npz", "--out", tmp_path, "--quiet", *TINY) == 0
-    for k in ("tokenizer", "prior"): assert (tmp_path / "model" / f"{k}.safetensors").read_bytes() == (folder / "run" / "model" / f"{k}.safetensors").read_bytes()
+        m.setattr(NCVQ, "save", stop)  # after both stages
+        assert training("toy.npz") == 130
+    assert not (tmp_path / "r" / "model").exists()
+    assert training("toy.npz") == 0
+    models = [NCVQ.load(d / "model") for d in (folder / "run", tmp_path / "r")]
+    assert fingerprint(models[0]) == fingerprint(models[1])
 
 
 @pytest.mark.parametrize("file", ["toy.csv", "toy_TRAIN.tsv", "toy.ts"])
-def test_every_kind_of_file_gives_the_same_model(folder, tmp_path, file):
-    assert call(cli.train, folder / file, "--out", tmp_path, "--quiet", *TINY) == 0
-    m, want = NCVQ.load(tmp_path / "model"), NCVQ.load(folder / "run" / "model")
-    assert m.classes_.tolist() == ["sit", "walk"] and np.array_equal(m.sample_tokens(4, random_state=0), want.sample_tokens(4, random_state=0))
+def test_every_kind_of_file_gives_the_same_data(folder, file):
+    found, want = find_dataset(folder / file), find_dataset(folder / "toy.npz")
+    assert np.array_equal(found.X_train, want.X_train)
+    assert found.y_train.tolist() == want.y_train.tolist()
 
 
-def test_labels_can_be_left_out(folder, tmp_path):
+def test_a_table_and_words_numbers_and_pairs_as_values(training, tmp_path):
+    options = "--epochs 1,2 --ssl none --augment None --finetune-codebook false --lr 1e-3"
+    assert training("toy.csv", *options.split()) == 0
+    m = NCVQ.load(tmp_path / "r" / "model")
+    found = (m.epochs, m.ssl, m.augment, m.finetune_codebook, m.lr)
+    assert found == ((1, 2), None, None, False, 1e-3)
+    by_hand = tiny(None, None, epochs=(1, 2), finetune_codebook=False, lr=1e-3).fit(*series())
+    assert fingerprint(m) == fingerprint(by_hand)
+
+
+def test_a_former_name_of_a_setting(training, capsys):
+    assert training("toy.npz", "--revive_below", "-1") == 2
+    one_line(capsys, "dead_code_threshold", "-1")
+
+
+def test_labels_can_be_left_out(training, tmp_path):
     X, _ = series()
     write(tmp_path / "x.csv", X[..., 1:], X[:, 0, 0])
-    assert call(cli.train, tmp_path / "x.csv", "--label", "none", "--out", tmp_path / "run", "--quiet", *TINY) == 0
-    m = NCVQ.load(tmp_path / "run" / "model")
+    assert training(tmp_path / "x.csv", "--label", "none") == 0
+    m = NCVQ.load(tmp_path / "r" / "model")
     assert m.classes_ is None and m.n_features_in_ == 24
-    assert call(cli.sample, tmp_path / "run", "-n", 2, "--out", tmp_path / "new.csv") == 0
+    assert call(cli.sample, tmp_path / "r", "-n", 2, "--out", tmp_path / "new.csv") == 0
 
 
-def test_words_numbers_and_pairs_as_values(folder, tmp_path):
-    assert call(cli.train, folder / "toy.npz", "--out", tmp_path, "--quiet", *TINY, "--epochs", "1,2", "--ssl", "none", "--augment", "None", "--finetune-codebook", "false", "--lr", "1e-3") == 0
-    m = NCVQ.load(tmp_path / "model")
-    assert (m.epochs, m.ssl, m.augment, m.finetune_codebook, m.lr) == ((1, 2), None, None, False, 1e-3)
+def test_the_history_goes_where_it_is_asked_to_go(training, monkeypatch, capsys):
+    asked, fit = [], NCVQ.fit
+
+    def noted(self, *args, log_with, **kw):
+        asked.append(log_with)
+        return fit(self, *args, **kw)
+
+    with monkeypatch.context() as m:
+        m.setattr(NCVQ, "fit", noted)
+        for option in ("--log_with", "--log-with"):
+            assert training("toy.npz", option, "tensorboard", "trackio") == 0
+    assert asked == [["tensorboard", "trackio"]] * 2
+    capsys.readouterr()
+    assert training("toy.npz", "--log_with", "tensorboard", "x") == 2
+    one_line(capsys, "'x'", "'trackio'")
 
 
-# sample
+# Sample
+
 
 def test_samples_as_npz_and_csv(folder, tmp_path):
-    m = NCVQ.load(folder / "run" / "model")
-    want = m.sample(y=["sit"] * 3 + ["walk"] * 3, random_state=5)
+    run, labels = folder / "run", ["sit"] * 3 + ["walk"] * 3
+    want = NCVQ.load(run / "model").sample(y=labels, random_state=5)
     args = ["-n", 3, "--y", "sit", "walk", "--random_state", 5]
-    assert call(cli.sample, folder / "run", *args, "--out", tmp_path / "a" / "new.npz") == 0
+    assert call(cli.sample, run, *args, "--out", tmp_path / "a" / "new.npz") == 0
     with np.load(tmp_path / "a" / "new.npz", allow_pickle=False) as f:
-        assert np.array_equal(f["X"], want) and f["y"].tolist() == ["sit"] * 3 + ["walk"] * 3
-    assert call(cli.sample, folder / "run" / "model", *args, "--out", tmp_path / "new.csv") == 0
+        assert np.array_equal(f["X"], want) and f["y"].tolist() == labels
+    assert call(cli.sample, run / "model", *args, "--out", tmp_path / "new.csv") == 0
     back = read_dataset(tmp_path / "new.csv")
-    assert np.array_equal(back.X_train, want) and back.y_train.tolist() == ["sit"] * 3 + ["walk"] * 3  # to the bit
-    assert call(cli.sample, folder / "run", "-n", 4, "--out", tmp_path / "free.npz", "--random_state", 1, "--guidance_scale", 2, "--sampling_steps", 3, "--choice_temperature", 0) == 0
-    with np.load(tmp_path / "free.npz") as f: assert f["X"].shape == (4, 1, 24) and "y" not in f
-    assert call(cli.sample, folder / "run", "--out", tmp_path / "free.csv") == 0
-    assert len((tmp_path / "free.csv").read_text().splitlines()) == 10
+    assert np.array_equal(back.X_train, want)  # to the bit
+    assert back.y_train.tolist() == labels
 
 
-def test_labels_with_commas_and_quotes_survive_in_a_csv(tmp_path):
+def test_samples_of_all_kinds(folder, tmp_path):
+    run, out = folder / "run", tmp_path / "new.npz"
+    own = dict(random_state=1, guidance_scale=2.0, sampling_steps=3, choice_temperature=0.0)
+    options = [w for k, v in own.items() for w in (f"--{k.replace('_', '-')}", v)]
+    assert call(cli.sample, run, "-n", 4, "--out", out, *options) == 0
+    with np.load(out) as f:
+        assert list(f) == ["X"]
+        assert np.array_equal(f["X"], NCVQ.load(run / "model").sample(4, **own))
+    assert call(cli.sample, run, "--out", tmp_path / "new.csv") == 0
+    assert len((tmp_path / "new.csv").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    "labels", [["up, then down", 'a "kick"'], [-1, 1]], ids=["commas and quotes", "like options"]
+)
+def test_labels_of_every_kind_survive(tmp_path, labels):
     X, _ = series(n=4)
-    y = np.array(["up, then down", 'a "kick"'] * 2)
-    NCVQ(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=1, random_state=0).fit(X, y).save(tmp_path / "m")
-    assert call(cli.sample, tmp_path / "m", "-n", 1, "--y", *sorted(set(y)), "--out", tmp_path / "new.csv") == 0
-    rows = list(csv.reader(open(tmp_path / "new.csv", newline="")))
-    assert [r[0] for r in rows] == sorted(set(y)) and {len(r) for r in rows} == {25}
+    tiny(epochs=1).fit(X, np.array(labels * 2)).save(tmp_path / "m")
+    args = ["-n", 2, "--y", *labels]
+    assert call(cli.sample, tmp_path / "m", *args, "--out", tmp_path / "new.csv") == 0
+    assert call(cli.sample, tmp_path / "m", *args, "--out", tmp_path / "new.npz") == 0
+    with open(tmp_path / "new.csv", newline="") as f:
+        rows = list(csv.reader(f))
+    want = np.repeat(labels, 2).tolist()
+    assert [r[0] for r in rows] == list(map(str, want)) and {len(r) for r in rows} == {25}
+    with np.load(tmp_path / "new.npz") as f:
+        assert f["y"].tolist() == want
 
 
-def test_labels_that_look_like_options(tmp_path):
-    X, _ = series(n=4)
-    NCVQ(dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=32, prior_depth=1, epochs=1, random_state=0).fit(X, [-1, 1, -1, 1]).save(tmp_path / "m")
-    assert call(cli.sample, tmp_path / "m", "-n", 2, "--y", "-1", "1", "--out", tmp_path / "new.npz") == 0
-    with np.load(tmp_path / "new.npz") as f: assert f["y"].tolist() == [-1, -1, 1, 1]
+# What goes wrong
 
 
-# what goes wrong
-
-@pytest.mark.parametrize("args, parts", [
-    (["-n", 0, "--out", "x.npz"], ["-n", "0"]), (["-n", 2, "--out", "x.pkl"], [".npz", ".csv", "x.pkl"]), (["-n", 2, "--y", "lie", "--out", "x.npz"], ["lie", "sit, walk"]),
-    (["-n", 2, "--sampling_steps", 0, "--out", "x.npz"], ["sampling_steps"]), (["-n", 2, "--random_state", -1, "--out", "x.npz"], ["random_state"])], ids=str)
+@pytest.mark.parametrize(
+    "args, parts",
+    [
+        (["-n", 0, "--out", "x.npz"], ["-n", "0"]),
+        (["-n", 2, "--out", "x.pkl"], [".npz", ".csv", "x.pkl"]),
+        (["-n", 2, "--y", "lie", "--out", "x.npz"], ["lie", "sit, walk"]),
+        (["-n", 2, "--sampling_steps", 0, "--out", "x.npz"], ["sampling_steps"]),
+        (["-n", 2, "--random_state", -1, "--out", "x.npz"], ["random_state"]),
+    ],
+    ids=str,
+)
 def test_mistakes_in_sampling(folder, tmp_path, monkeypatch, capsys, args, parts):
     monkeypatch.chdir(tmp_path)
     assert call(cli.sample, folder / "run", *args) == 2
@@ -179,129 +269,209 @@ def test_mistakes_in_sampling(folder, tmp_path, monkeypatch, capsys, args, parts
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("args, parts", [
-    (["nothing.csv"], ["nothing.csv"]), (["NoSuchSet"], ["NoSuchSet"]), (["toy.npz", "--ssl", "x"], ["ssl", "'x'"]), (["toy.npz", "--augment", "x"], ["augment"]), (["toy.npz", "--epochs", "0"], ["epochs"]),
-    (["toy.npz", "--n_fft", "64"], ["X", "64"]), (["toy.npz", "--device", "x"], ["device"]), (["toy.npz", "--random_state", "x"], ["random_state"]), (["toy.npz", "--dim", "0"], ["dim"]),
-    (["toy.npz", "--prior_heads", "0"], ["prior_heads"]), (["toy.npz", "--n_codes", "many"], ["n_codes"]), (["toy.csv", "--label", "colour"], ["colour"])], ids=str)
-def test_mistakes_in_training(folder, tmp_path, monkeypatch, capsys, args, parts):
-    monkeypatch.chdir(folder)
-    assert call(cli.train, args[0], "--out", tmp_path / "r", "--quiet", *TINY, *args[1:]) == 2
+@pytest.mark.parametrize(
+    "line, parts",
+    [
+        ("nothing.csv", ["nothing.csv"]),
+        ("toy.npz --ssl x", ["ssl", "'x'"]),
+        ("toy.npz --augment x", ["augment"]),
+        ("toy.npz --epochs 0", ["epochs"]),
+        ("toy.npz --n_fft 64", ["X", "64"]),
+        ("toy.npz --device x", ["device"]),
+        ("toy.npz --random_state x", ["random_state"]),
+        ("toy.npz --dim 0", ["dim"]),
+        ("toy.npz --prior_heads 0", ["prior_heads"]),
+        ("toy.npz --n_codes many", ["n_codes"]),
+        ("toy.csv --label colour", ["colour"]),
+    ],
+)
+def test_mistakes_in_training(training, capsys, line, parts):
+    assert training(*line.split()) == 2
     one_line(capsys, "ncvq_train", *parts)
 
 
-def test_a_missing_gpu_is_said_in_one_line(folder, tmp_path, capsys):
-    import torch
-    if torch.cuda.is_available(): pytest.skip("there is a GPU")
-    assert call(cli.train, folder / "toy.npz", "--out", tmp_path, "--quiet", *TINY, "--device", "cuda") == 2
+@pytest.mark.parametrize(
+    "data, parts",
+    [
+        (["NoSuchSet"], ["NoSuchSet"]),
+        (["GunPoint", "--label", "last"], ["label='last' is for tables"]),
+    ],
+    ids=str,
+)
+def test_mistakes_with_names_of_sets(tmp_path, capsys, data, parts):
+    assert call(cli.train, *data, "--out", tmp_path / "r", *OPTIONS) == 2
+    one_line(capsys, "ncvq_train", *parts)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_said_in_one_line(training, capsys):
+    assert training("toy.npz", "--device", "cuda") == 2
     one_line(capsys, "ncvq_train", "device")
 
 
-def test_a_run_of_other_settings_is_refused(folder, capsys):
-    assert call(cli.train, folder / "toy.npz", "--out", folder / "run", "--quiet", *TINY, "--n_codes", 9) == 2
+def test_a_run_of_other_settings_is_refused(folder, training, capsys):
+    assert training("toy.npz", "--n_codes", 9, out=folder / "run") == 2
     one_line(capsys, "n_codes was 8, now 9", "other settings")
 
 
-@pytest.mark.parametrize("damage", [lambda d: (d / "prior.safetensors").write_bytes(b"x"), lambda d: (d / "config.json").write_text("{"), lambda d: (d / "prior.safetensors").unlink(),
-                                    lambda d: (d / "config.json").unlink()], ids=["weights", "config", "no weights", "no config"])
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("prior.safetensors", b"x"),
+        ("config.json", b"{"),
+        ("prior.safetensors", None),
+        ("config.json", None),
+    ],
+    ids=["weights", "config", "no weights", "no config"],
+)
 @pytest.mark.parametrize("name", ["sample", "evaluate"])
-def test_damaged_models_are_said_in_one_line(folder, tmp_path, capsys, damage, name):
-    import shutil
+def test_damaged_models_are_said_in_one_line(folder, tmp_path, capsys, file, content, name):
     shutil.copytree(folder / "run" / "model", tmp_path / "m")
-    damage(tmp_path / "m")
+    (tmp_path / "m" / file).unlink()
+    if content is not None:
+        (tmp_path / "m" / file).write_bytes(content)
     rest = ["--out", tmp_path / "new.npz"] if name == "sample" else [folder / "toy.npz", "--quiet"]
     assert call(ALL[name], tmp_path / "m", *rest) == 2
     one_line(capsys, f"ncvq_{name}", tmp_path / "m")
 
 
-def test_bad_files_are_said_in_one_line(tmp_path, capsys):
+def damaged_files(folder):
     X, y = series()
     X[3, 0, 5] = np.nan
-    for name, make in {"nan.npz": lambda p: np.savez(p, X=X, y=y), "short.csv": lambda p: write(p, series(l=5)[0], y), "empty.csv": lambda p: p.write_text(""), "noise.npz": lambda p: p.write_bytes(b"noise"),
-                       "pickle.npz": lambda p: np.savez(p, X=np.array([None, {}], object))}.items():
-        make(tmp_path / name)
-        assert call(cli.train, tmp_path / name, "--out", tmp_path / "r", "--quiet", *TINY) == 2
+    np.savez(folder / "nan.npz", X=X, y=y)
+    write(folder / "short.csv", X[..., :5], y)
+    (folder / "empty.csv").write_text("")
+    (folder / "noise.npz").write_bytes(b"noise")
+    np.savez(folder / "pickle.npz", X=np.array([None, {}], object))
+    return sorted(folder.iterdir())
+
+
+def test_bad_files_are_said_in_one_line(training, tmp_path, capsys):
+    files = damaged_files(tmp_path)
+    assert len(files) == 5
+    for file in files:
+        assert training(file) == 2
         one_line(capsys, "ncvq_train")
 
 
-# judging
+def test_messages_speak_the_commands_language(training, tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("0.5,0.25,1.5\n0.25,0.5,2.5\n")
+    assert training(tmp_path / "a.csv") == 2
+    one_line(capsys, "--label none")
+    assert training(write(tmp_path / "b.csv", *series()), "--label", "None") == 2
+    one_line(capsys, "'sit'")  # read as a sample now
 
-def test_evaluate_needs_test_series(folder, capsys):
+
+def test_a_folder_does_not_hide_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("GunPoint").mkdir()
+    Path("mine").mkdir()
+    assert len(find_dataset("GunPoint").X_train) == 50
+    assert find_dataset("GunPoint").y_train is not None
+    assert find_dataset("GunPoint", label=None).y_train is None
+    with pytest.raises(IsADirectoryError):
+        find_dataset("mine")
+
+
+# Evaluate
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    "The classifier takes minutes to train; here it is trained for a few steps only."
+    settings = dict(fcn=dict(max_steps=3), cas_total=8, n_resamples=5, cache_dir=tmp_path / "cache")
+    short = partial(cli.evaluate_model, **settings)
+    monkeypatch.setattr(cli, "evaluate_model", short)
+    monkeypatch.setattr(experiments, "evaluate", short)
+    monkeypatch.setattr(present_module, "evaluate", short)
+
+
+def test_test_series_are_needed(folder, capsys):
     assert call(cli.evaluate, folder / "run", folder / "toy.csv", "--quiet") == 2
     one_line(capsys, "ncvq_evaluate", "--test_fraction")
     assert call(cli.demo, folder / "toy.csv", "--quiet") == 2  # before any training
     one_line(capsys, "ncvq_demo", "--test_fraction")
 
 
-def test_a_table_without_a_test_part_is_parted_the_same_way_every_time(folder, tmp_path, fast, capsys):
+def test_evaluate_writes_a_report_and_pictures(folder, tmp_path, quick, capsys):
+    args = ["--out", tmp_path / "e", "--quiet", "--n_samples", 8]
+    assert call(cli.evaluate, folder / "run", folder / "toy.npz", *args) == 0
+    names = {p.name for p in (tmp_path / "e").iterdir()}
+    assert names == {f"{k}.png" for k in PICTURES} | {"report.json", "report.md"}
+    out = capsys.readouterr().out
+    assert "reconstruction error" in out and "FID" in out and str(tmp_path / "e") in out
+
+
+def test_a_table_is_split_the_same_way_every_time(
+    folder, training, tmp_path, quick, capsys, monkeypatch
+):
+    monkeypatch.setattr(cli, "figures", lambda *args, **kw: {})  # drawn in the test before
     share = ["--test_fraction", "0.5"]
-    assert call(cli.train, folder / "toy.csv", *share, "--out", tmp_path / "run", "--quiet", *TINY) == 0
+    assert training("toy.csv", *share) == 0
     assert "6 train + 6 test" in capsys.readouterr().out
-    assert call(cli.evaluate, tmp_path / "run", folder / "toy.csv", *share, "--quiet") == 0
+    table = [folder / "toy.csv", *share, "--quiet"]
+    assert call(cli.evaluate, tmp_path / "r", *table) == 0
     assert "trained on other" not in capsys.readouterr().out
-    assert call(cli.evaluate, folder / "run", folder / "toy.csv", *share, "--quiet", "--out", tmp_path / "judged") == 0
+    assert call(cli.evaluate, folder / "run", *table, "--out", tmp_path / "e") == 0
     assert "trained on other" in capsys.readouterr().out  # on all twelve
 
 
-def test_a_folder_does_not_hide_a_data_set(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("GunPoint").mkdir(), Path("mine").mkdir()
-    assert len(find_dataset("GunPoint").X_train) == 50
-    with pytest.raises(IsADirectoryError): find_dataset("mine")
-
-
-@pytest.fixture
-def fast(monkeypatch, tmp_path):
-    "The classifier that judges takes minutes; here it is trained for a few steps only."
-    import ncvq_nb.experiments as experiments
-    from functools import partial
-    settings = dict(max_steps=5)
-    monkeypatch.setattr(cli, "judge", partial(cli.judge, fcn=settings, cas_total=8, n_resamples=5, cache_dir=tmp_path / "cache"))
-    monkeypatch.setattr(experiments, "evaluate", partial(experiments.evaluate, fcn=settings, cas_total=8, n_resamples=5, cache_dir=tmp_path / "cache"))
-
-
-def test_evaluate_writes_a_report_and_pictures(folder, tmp_path, fast, capsys):
-    assert call(cli.evaluate, folder / "run", folder / "toy.npz", "--out", tmp_path / "judged", "--quiet", "--n_samples", 8) == 0
-    names = {p.name for p in (tmp_path / "judged").iterdir()}
-    assert {"report.json", "report.md", "samples.png", "reconstructions.png"} <= names
-    out = capsys.readouterr().out
-    assert "reconstruction error" in out and "FID" in out and str(tmp_path / "judged") in out
-
-
-def test_demo_leaves_everything(folder, tmp_path, fast, capsys):
-    assert call(cli.demo, folder / "toy.npz", "--out", tmp_path / "demo", "--quiet", *TINY) == 0
-    assert {"model", "report.json", "report.md", "samples.png", "reconstructions.png", "training.png"} <= {p.name for p in (tmp_path / "demo").iterdir()}
-    assert call(cli.sample, tmp_path / "demo", "-n", 1, "--out", tmp_path / "new.npz") == 0
-    card, report = (tmp_path / "demo" / "model" / "README.md").read_text(encoding="utf-8"), (tmp_path / "demo" / "report.md").read_text(encoding="utf-8")
-    assert "| FID |" in card and "| name | toy |" in card and {l for l in report.splitlines() if l.startswith("|")} <= set(card.splitlines())
+def test_demo_leaves_everything(folder, tmp_path, quick, capsys):
+    out = tmp_path / "demo"
+    assert call(cli.demo, folder / "toy.npz", "--out", out, "--quiet", *OPTIONS) == 0
+    names = {p.name for p in out.iterdir()}
+    assert names == {f"{k}.png" for k in PICTURES} | {"model", "report.json", "report.md"}
     assert "ncvq_sample" in capsys.readouterr().out
+    assert call(cli.sample, out, "-n", 1, "--out", tmp_path / "new.npz") == 0
+    card, report = (
+        p.read_text(encoding="utf-8") for p in (out / "model" / "README.md", out / "report.md")
+    )
+    assert "| FID |" in card and "| name | toy |" in card
+    assert {l for l in report.splitlines() if l.startswith("|")} <= set(card.splitlines())
 
 
-def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, fast, capsys):
-    args = [folder / "toy.npz", "--out", tmp_path / "g", "--seeds", 0, 1, "--methods", "naive", "barlow-slice", *[a for a in TINY if a not in ("--random_state", "0")]]
+@pytest.mark.parametrize("name", ["../up", "{elsewhere}/x", "..", "a/b", ""])
+def test_the_demonstration_writes_beside_it_whatever_the_set_is_called(tmp_path, monkeypatch, name):
+    (home := tmp_path / "a" / "home").mkdir(parents=True)
+    monkeypatch.chdir(home)
+    data = Dataset(name.format(elsewhere=tmp_path / "elsewhere"), *series(), *series(seed=1))
+    seen = []
+
+    def stop(model, data, out, **kw):
+        seen.append(out)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(NCVQ, "fit", lambda self, *args, **kw: self)
+    monkeypatch.setattr(cli, "find_dataset", lambda *args, **kw: data)
+    monkeypatch.setattr(cli, "present", stop)
+    assert call(cli.demo, "x", "--quiet") == 2
+    assert seen[0].resolve().parent == home and seen[0].name.endswith("_demo")
+
+
+# Grids
+
+
+def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, quick, capsys):
+    methods = ["--methods", "naive", "barlow-slice"]
+    args = [folder / "toy.npz", "--out", tmp_path, "--seeds", 0, *methods, *GRID_OPTIONS]
     assert call(cli.grid, *args) == 0
-    reports = sorted((tmp_path / "g").glob("*/*/*/report.json"))
-    assert len(reports) == 4 and (tmp_path / "g" / "results.csv").exists()
+    reports = sorted(tmp_path.glob("toy/*/0/report.json"))
+    assert [p.parts[-3] for p in reports] == ["barlow-slice", "naive"]
+    assert (tmp_path / "results.csv").exists()
     times = [p.stat().st_mtime_ns for p in reports]
-    for p in reports: assert "| FID |" in (p.parent / "model" / "README.md").read_text(encoding="utf-8")
+    for p in reports:
+        assert "| FID |" in (p.parent / "model" / "README.md").read_text(encoding="utf-8")
     table = capsys.readouterr().out
-    assert "barlow-slice" in table and "naive" in table
-    assert call(cli.grid, *args) == 0 and [p.stat().st_mtime_ns for p in reports] == times and capsys.readouterr().out == table
+    assert "barlow-slice" in table and "naive" in table and "2 runs" in table
+    assert call(cli.grid, *args) == 0 and capsys.readouterr().out == table
+    assert [p.stat().st_mtime_ns for p in reports] == times
+    assert call(cli.grid, *args, "--metrics", "FID", "FIT") == 2
+    said = capsys.readouterr()
+    assert "naive" in said.out and "'FIT' is no metric" in said.err
 
 
 def test_a_grid_whose_cells_fail_does_not_look_like_success(folder, tmp_path, capsys):
-    assert call(cli.grid, folder / "toy.npz", "--out", tmp_path / "g", "--seeds", 0, *TINY, "--ssl", "x") != 0
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_labels_of_an_archives_set(tmp_path, capsys):
-    assert find_dataset("GunPoint", label=None).y_train is None and find_dataset("GunPoint").y_train is not None
-    assert call(cli.train, "GunPoint", "--label", "last", "--out", tmp_path / "r", *TINY) == 2
-    one_line(capsys, "ncvq_train", "label='last' is for tables")
-
-
-def test_messages_speak_the_commands_language(tmp_path, capsys):
-    (tmp_path / "a.csv").write_text("0.5,0.25,1.5\n0.25,0.5,2.5\n")
-    assert call(cli.train, tmp_path / "a.csv", "--out", tmp_path / "r", *TINY) == 2
-    one_line(capsys, "--label none")
-    assert call(cli.train, write(tmp_path / "b.csv", *series()), "--label", "None", "--out", tmp_path / "r", "--quiet", *TINY) == 2
-    one_line(capsys, "'sit'")  # read as a sample now
+    args = ["--out", tmp_path / "g", "--seeds", 0, *GRID_OPTIONS, "--ssl", "x"]
+    assert call(cli.grid, folder / "toy.npz", *args) == 2
+    assert "1 of 1 cells failed" in capsys.readouterr().err
+    assert call(cli.grid, folder / "toy.npz", *args[:-2], "--random_state", "0") == 2
