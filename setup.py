@@ -1,4 +1,5 @@
 """Everything pip needs is read from settings.ini, so that nbdev and pip cannot disagree."""
+
 import shlex
 from configparser import ConfigParser
 from pathlib import Path
@@ -10,7 +11,12 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 package = cfg["lib_path"]
-words = lambda key: shlex.split(cfg.get(key, ""))
+extras = [key for key in cfg if key.endswith("_requirements")]
+
+
+def words(key):
+    return shlex.split(cfg.get(key, ""))
+
 
 setup(
     version=cfg["version"],
@@ -28,10 +34,11 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    packages=find_namespace_packages(include=[package, f"{package}.*"], exclude=["*.__pycache__"]),  # the data sets lie in a folder of their own
+    # annexes are packages; the data sets lie in a folder of their own, without an __init__.py
+    packages=find_namespace_packages(include=[package, f"{package}.*"], exclude=["*.__pycache__"]),
     package_data={package: ["py.typed"], f"{package}.datasets": ["*"]},
     install_requires=words("requirements"),
-    extras_require={key.removesuffix("_requirements"): words(key) for key in cfg if key.endswith("_requirements")},
+    extras_require={key.removesuffix("_requirements"): words(key) for key in extras},
     entry_points={
         "console_scripts": words("console_scripts"),
         "nbdev": [f"{package}={package}._modidx:d"],

@@ -1,8 +1,48 @@
 __version__ = "0.1.0"
 
-from .data import Dataset, bundled, load_ucr, read_dataset, read_series
-from .experiments import Results, present, run_grid
-from .generator import NCVQ
-from .metrics import Report, evaluate
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Dataset", "NCVQ", "Report", "Results", "bundled", "evaluate", "load_ucr", "present", "read_dataset", "read_series", "run_grid"]
+if TYPE_CHECKING:  # for editors; when the program runs, a name is loaded as soon as it is asked for
+    from .data import Dataset
+    from .evaluation.evaluate import evaluate
+    from .evaluation.present import present
+    from .evaluation.report import Report
+    from .evaluation.results import Results
+    from .experiments import run_grid
+    from .generator import NCVQ
+    from .io.archive import bundled, load_ucr
+    from .io.files import read_dataset, read_series
+
+_HOMES = {
+    "Dataset": "data",
+    "NCVQ": "generator",
+    "Report": "evaluation.report",
+    "Results": "evaluation.results",
+    "bundled": "io.archive",
+    "evaluate": "evaluation.evaluate",
+    "load_ucr": "io.archive",
+    "present": "evaluation.present",
+    "read_dataset": "io.files",
+    "read_series": "io.files",
+    "run_grid": "experiments",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name):
+    "A public name, or a module such as `ncvq_nb.training`."
+    if name in _HOMES:
+        globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+    if not name.startswith("_"):
+        try:
+            return import_module(f".{name}", __name__)
+        except ModuleNotFoundError as e:
+            if e.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

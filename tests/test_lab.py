@@ -1,115 +1,198 @@
-"""Numbered notebooks in JupyterLab, in a real browser: Run All, save from the browser, and judge the file that was saved.
+"""Notebooks in JupyterLab, in a real browser: Run All, save from the browser, look at that file.
 
-    pytest tests/test_lab.py                                 # screenshots stay in build/shots, or in $NCVQ_SHOTS
-    NCVQ_LAB="11_plots 13_cli" pytest tests/test_lab.py      # other notebooks than those below, or: all
+    pytest tests/test_lab.py                                    # screenshots in build/shots
+    NCVQ_LAB="11_plots io/files" pytest tests/test_lab.py       # other pages, or: all
 
-What the page shows is no proof. It says "idle" while there is no kernel yet, stored figures look like new ones, and an error looks like any other red text.
-So the outputs are taken out before, a kernel with a name and every cell are waited for, and what counts is the file.
+What the browser shows is no proof. It says "idle" while there is no kernel yet, stored figures look
+like new ones, and an error looks like any other red text. So the outputs are taken out before, a
+kernel with a name and every cell are waited for, and what counts is the file.
 """
-import contextlib, json, os, re, secrets, shutil, socket, subprocess, sys, time, urllib.request
-from pathlib import Path
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 
 import pytest
+from test_house import PAGES, ROOT, copy, notebook, prep
 
-ROOT = Path(__file__).resolve().parents[1]
-QUICK = ["01_stft", "05_ssl"]
-NAMES = {"": QUICK, "all": [p.stem for p in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]}.get(w := os.environ.get("NCVQ_LAB", ""), w.split())
+CHAPTER, ANNEX = "01_stft", "io/markup"  # short pages with figures, in the street and behind
+ASKED = os.environ.get("NCVQ_LAB", "").split()
+NAMES = [n for n in PAGES if n != "index"] if ASKED == ["all"] else ASKED or [CHAPTER, ANNEX]
 SECONDS = 300  # for all cells of one notebook
-SEEN = """() => ({kernel: document.querySelector('.jp-NotebookPanel .jp-Toolbar-kernelName')?.textContent ?? '',
-  status: document.querySelector('.jp-NotebookPanel .jp-Notebook-ExecutionIndicator')?.dataset.status ?? '',
-  cells: document.querySelectorAll('.jp-NotebookPanel .jp-Cell').length,
-  prompts: [...document.querySelectorAll('.jp-NotebookPanel .jp-CodeCell .jp-InputPrompt')].map(e => e.textContent.trim()),
-  figures: [...document.querySelectorAll('.jp-NotebookPanel .jp-OutputArea-output img')].map(e => e.naturalWidth)})"""
+SEEN = """() => {
+  const book = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
+  const all = what => [...(book?.querySelectorAll(what) ?? [])];
+  return {
+    kernel: book?.querySelector('.jp-Toolbar-kernelName')?.textContent ?? '',
+    status: book?.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status ?? '',
+    cells: all('.jp-Cell').length,
+    prompts: all('.jp-CodeCell .jp-InputPrompt').map(e => e.textContent.trim()),
+    figures: all('.jp-OutputArea-output img').map(e => e.naturalWidth),
+  };
+}"""
 
 
-def code(nb): return [c for c in nb["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
-def figures(cell): return sum("image/png" in (d := o.get("data", {})) or "data:image/png;base64," in "".join(d.get("text/html", "")) for o in cell["outputs"])
+def code(nb):
+    return [c for c in nb["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
 
 
-def judge(saved, committed):
-    "What is wrong with a notebook that was run and saved, beside the one in the repository; nothing when all is well."
+def figures(cell):
+    data = [o.get("data", {}) for o in cell["outputs"]]
+    inline = "data:image/png;base64,"
+    return sum("image/png" in d or inline in "".join(d.get("text/html", "")) for d in data)
+
+
+def errors(cell):
+    return [o for o in cell["outputs"] if o["output_type"] == "error"]
+
+
+def complaints(saved, committed):
+    "What is wrong with a notebook that was run and saved, beside the one in the repository."
     cells, wanted = code(saved), code(committed)
-    if ["".join(c["source"]) for c in cells] != ["".join(c["source"]) for c in wanted]: return [f"other code cells: {len(cells)} saved, {len(wanted)} committed"]
+    if ["".join(c["source"]) for c in cells] != ["".join(c["source"]) for c in wanted]:
+        return [f"other code cells: {len(cells)} saved, {len(wanted)} committed"]
     found = []
     for i, (c, w) in enumerate(zip(cells, wanted), 1):
-        found += [f"cell {i} raised {o['ename']}: {o['evalue']}" for o in c["outputs"] if o["output_type"] == "error"]
-        if c["execution_count"] is None: found.append(f"cell {i} was not executed")
-        if figures(c) < figures(w): found.append(f"cell {i} shows {figures(c)} figures, {figures(w)} are committed")
+        found += [f"cell {i} raised {o['ename']}: {o['evalue']}" for o in errors(c)]
+        if c["execution_count"] is None:
+            found.append(f"cell {i} was not executed")
+        if figures(c) < figures(w):
+            found.append(f"cell {i} shows {figures(c)} figures, {figures(w)} are committed")
     counts = [c["execution_count"] for c in cells if c["execution_count"] is not None]
-    if counts != sorted(set(counts)): found.append(f"cells were not executed once and in order: {counts}")
+    if counts != sorted(set(counts)):
+        found.append(f"cells were not executed once and in order: {counts}")
     return found
 
 
-# The judge can say no
+# It can complain
 
 PNG = {"output_type": "display_data", "data": {"image/png": "iVBOR"}, "metadata": {}}
-HTML = {"output_type": "execute_result", "data": {"text/html": ["<img ", "src=\"data:image/png;base64,iVBOR\">"], "text/plain": "Data"}, "metadata": {}, "execution_count": 1}
+HTML = {
+    "output_type": "execute_result",
+    "data": {"text/html": ["<img ", 'src="data:image/png;base64,iVBOR">'], "text/plain": "Data"},
+    "metadata": {},
+    "execution_count": 1,
+}
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
 
 
-def book(*cells): return {"cells": [dict(cell_type="markdown", source="# T"), *(dict(cell_type="code", source=s, execution_count=n, outputs=o) for s, n, o in cells), dict(cell_type="code", source="", execution_count=None, outputs=[])]}
+def cell(source, count=None, outputs=()):
+    return dict(
+        cell_type="code",
+        id=f"c{secrets.token_hex(4)}",
+        metadata={},
+        source=source,
+        execution_count=count,
+        outputs=[*outputs],
+    )
 
 
+def book(*cells):
+    title = dict(cell_type="markdown", id="title", metadata={}, source="# T")
+    return {"cells": [title, *(cell(*c) for c in cells), cell("")]}
+
+
+X, PLOT, DATA = ("x = 1", 1, []), ("plot(x)", 2, [PNG]), ("data", 3, [HTML])
 COMMITTED = book(("x = 1", None, []), ("plot(x)", None, [PNG]), ("data", None, [HTML]))
+CASES = dict(
+    good=([X, PLOT, DATA], None),
+    raised=([X, ("plot(x)", 2, [PNG, ERROR]), DATA], "cell 2 raised ValueError: no"),
+    stopped=([X, PLOT, ("data", None, [HTML])], "cell 3 was not executed"),
+    no_figure=([X, ("plot(x)", 2, []), DATA], "cell 2 shows 0 figures"),
+    no_figure_in_html=([X, PLOT, ("data", 3, [])], "cell 3 shows 0 figures"),
+    twice=([("x = 1", 4, []), PLOT, DATA], "not executed once and in order"),
+    lost_a_cell=([X, PLOT], "other code cells"),
+    changed=([X, ("plot(y)", 2, [PNG]), DATA], "other code cells"),
+    never_ran=([("x = 1", None, []), ("plot(x)", None, []), DATA], "cell 1 was not executed"),
+)
 
 
-@pytest.mark.parametrize("cells, complaint", {
-    "good": ([("x = 1", 1, []), ("plot(x)", 2, [PNG]), ("data", 3, [HTML])], None),
-    "raised": ([("x = 1", 1, []), ("plot(x)", 2, [PNG, ERROR]), ("data", 3, [HTML])], "cell 2 raised ValueError: no"),
-    "stopped": ([("x = 1", 1, []), ("plot(x)", 2, [PNG]), ("data", None, [HTML])], "cell 3 was not executed"),
-    "no figure": ([("x = 1", 1, []), ("plot(x)", 2, []), ("data", 3, [HTML])], "cell 2 shows 0 figures"),
-    "no figure in html": ([("x = 1", 1, []), ("plot(x)", 2, [PNG]), ("data", 3, [])], "cell 3 shows 0 figures"),
-    "twice": ([("x = 1", 4, []), ("plot(x)", 2, [PNG]), ("data", 3, [HTML])], "not executed once and in order"),
-    "lost a cell": ([("x = 1", 1, []), ("plot(x)", 2, [PNG])], "other code cells"),
-    "changed": ([("x = 1", 1, []), ("plot(y)", 2, [PNG]), ("data", 3, [HTML])], "other code cells"),
-    "never ran": ([("x = 1", None, []), ("plot(x)", None, []), ("data", None, [])], "cell 1 was not executed"),
-}.values(), ids=["good", "raised", "stopped", "no figure", "no figure in html", "twice", "lost a cell", "changed", "never ran"])
-def test_judge(cells, complaint):
-    found = judge(book(*cells), COMMITTED)
+@pytest.mark.parametrize("cells, complaint", CASES.values(), ids=CASES)
+def test_complaints(cells, complaint):
+    found = complaints(book(*cells), COMMITTED)
     assert found == [] if complaint is None else any(complaint in f for f in found), found
 
 
 # The browser
 
-@pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory):
-    "JupyterLab of this environment over a copy of the notebooks without outputs: its address, its token, its folder."
-    tmp = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT / "nbs", tmp / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs"))
-    for path in (tmp / "nbs").glob("*.ipynb"):
-        nb = json.loads(path.read_text(encoding="utf-8"))
+RAISES = ["x = 1", "raise ValueError('on purpose')", "x + 1"]
+
+
+def prepare(folder):
+    "The notebooks without their outputs, and one that fails."
+    copy(folder, "nbs")
+    for path in (folder / "nbs").rglob("*.ipynb"):
+        nb = notebook(path)
         for c in nb["cells"]:
-            if c["cell_type"] == "code": c["outputs"], c["execution_count"] = [], None
+            if c["cell_type"] == "code":
+                c["outputs"], c["execution_count"] = [], None
         path.write_text(json.dumps(nb), encoding="utf-8")
-    settings = {"apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}, "notebook-extension/tracker": {"windowingMode": "none"}}  # quiet; every cell is drawn
-    for name, value in settings.items():
-        path = tmp / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+    nb["cells"] = [cell(source) for source in RAISES]
+    (folder / "nbs" / "io" / "bad.ipynb").write_text(json.dumps(nb), encoding="utf-8")
+    quiet = {
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is drawn
+    }
+    for name, value in quiet.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(value))
+
+
+@contextlib.contextmanager
+def started(folder):
+    "JupyterLab of this environment over `folder`: its address and its token."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        url, token = f"http://127.0.0.1:{s.getsockname()[1]}", secrets.token_hex(16)
-    env = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(tmp / "settings"), "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-           **{f"JUPYTER_{k}_DIR": str(tmp / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")}, "JUPYTERLAB_WORKSPACES_DIR": str(tmp / "workspaces"), "IPYTHONDIR": str(tmp / "ipython")}
+        port, token = s.getsockname()[1], secrets.token_hex(16)
+    url = f"http://127.0.0.1:{port}"
+    paths = [str(ROOT), os.environ.get("PYTHONPATH")]
+    env = {
+        **os.environ,
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        **{f"JUPYTER_{k}_DIR": str(folder / k.lower()) for k in ("CONFIG", "DATA", "RUNTIME")},
+    }
     env.pop("MPLBACKEND", None)  # tests/run.py asks for Agg, under which a notebook shows no figure
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={url.rsplit(':', 1)[1]}",
-               "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={tmp / 'nbs'}"]
-    with open(tmp / "log", "w") as log: server = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder / 'nbs'}"]
+    said = dict(stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, **said)
     try:
         end = time.time() + 90
         while True:
-            assert server.poll() is None and time.time() < end, f"JupyterLab did not start:\n{(tmp / 'log').read_text()[-2000:]}"
-            try: call(url, token, "GET", "status"); break
-            except OSError: time.sleep(.3)
-        yield url, token, tmp / "nbs"
+            assert server.poll() is None and time.time() < end, (
+                f"JupyterLab did not start:\n{(folder / 'log').read_text()[-2000:]}"
+            )
+            with contextlib.suppress(OSError):
+                request(url, token, "GET", "status")
+                break
+            time.sleep(0.3)
+        yield url, token
     finally:
         server.terminate()  # its kernels end with it
-        try: server.wait(30)
-        except subprocess.TimeoutExpired: server.kill()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
-def call(url, token, method, what):
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/api/{what}", method=method, headers={"Authorization": f"token {token}"}), timeout=30) as r: return json.loads(r.read() or "null")
+def request(url, token, method, what):
+    head = {"Authorization": f"token {token}"}
+    ask = urllib.request.Request(f"{url}/api/{what}", method=method, headers=head)
+    with urllib.request.urlopen(ask, timeout=30) as r:
+        return json.loads(r.read() or "null")
 
 
 def until(page, what, ok, seconds):
@@ -126,57 +209,117 @@ def menu(page, name, entry):
     page.locator(".lm-Menu").get_by_text(entry, exact=True).click()
 
 
-def run_all(browser, lab, name, shot):
+def opened(page, address, n_cells):
+    "A notebook in the browser, with a kernel and all its cells."
+
+    def ready(s):
+        kernel = s["kernel"] not in ("", "No Kernel") and s["status"] == "idle"
+        return kernel and s["cells"] == n_cells
+
+    for attempt in range(3):
+        # now and then JupyterLab draws a notebook and asks for no kernel: nothing has run yet,
+        # so once more
+        page.goto(address)
+        try:
+            return until(page, "a kernel with a name, idle, and every cell", ready, 60)
+        except AssertionError:
+            if attempt == 2:
+                raise
+
+
+def all_ran(s):
+    return (
+        s["status"] == "idle"
+        and not any("*" in p for p in s["prompts"])
+        and any(re.search(r"\d", p) for p in s["prompts"])
+    )
+
+
+def save(page, path):
+    old = path.read_bytes()
+    menu(page, "File", "Save Notebook")
+    for _ in range(100):
+        if path.read_bytes() != old:
+            break
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(300)
+    return notebook(path)
+
+
+def run_all(browser, lab, folder, name, shot):
     "Open a notebook, Run All, save; gives the saved notebook, and leaves a screenshot in any case."
-    url, token, folder = lab
-    path = folder / f"{name}.ipynb"
-    n_cells = len(json.loads(path.read_text(encoding="utf-8"))["cells"])
+    (url, token), path = lab, folder / "nbs" / f"{name}.ipynb"
     page = browser.new_page(viewport=dict(width=1300, height=1500))
     page.set_default_timeout(120_000)  # a busy machine
     try:
-        for attempt in range(3):  # now and then JupyterLab draws the notebook and asks for no kernel: then once more, for nothing has run yet
-            page.goto(f"{url}/lab/tree/{path.name}?token={token}&reset")
-            try: seen = until(page, "a kernel with a name, idle, and every cell", lambda s: s["kernel"] not in ("", "No Kernel") and s["status"] == "idle" and s["cells"] == n_cells, 60)
-            except AssertionError:
-                if attempt == 2: raise
-            else: break
-        assert not seen["figures"] and not any(re.search(r"\d", p) for p in seen["prompts"]), f"there are outputs before the run: {seen}"
+        address = f"{url}/lab/tree/{name}.ipynb?token={token}&reset"
+        seen = opened(page, address, len(notebook(path)["cells"]))
+        assert not seen["figures"] and not any(re.search(r"\d", p) for p in seen["prompts"]), (
+            f"there are outputs before the run: {seen}"
+        )
         menu(page, "Run", "Run All Cells")
         end = time.time() + SECONDS
-        while True:  # an error ends Run All, cells behind it stay unnumbered; between two cells the kernel is idle for a moment
-            seen = until(page, "Run All comes to an end", lambda s: s["status"] == "idle" and not any("*" in p for p in s["prompts"]) and any(re.search(r"\d", p) for p in s["prompts"]), max(1, end - time.time()))
+        while True:
+            # an error ends Run All, and cells behind it stay without a number; between two cells
+            # the kernel is idle for a moment
+            seen = until(page, "Run All comes to an end", all_ran, max(1, end - time.time()))
             page.wait_for_timeout(700)
-            old = path.read_bytes()
-            menu(page, "File", "Save Notebook")
-            for _ in range(100):
-                if path.read_bytes() != old: break
-                page.wait_for_timeout(100)
-            page.wait_for_timeout(300)
-            saved = json.loads(path.read_text(encoding="utf-8"))
-            if time.time() > end or any(o["output_type"] == "error" for c in code(saved) for o in c["outputs"]) or all(c["execution_count"] for c in code(saved)): break
+            saved = save(page, path)
+            done = all(c["execution_count"] for c in code(saved)) or any(map(errors, code(saved)))
+            if done or time.time() > end:
+                break
         drawn = page.locator(".jp-NotebookPanel .jp-OutputArea-output img")
-        if drawn.count(): drawn.last.scroll_into_view_if_needed()
+        if drawn.count():
+            drawn.last.scroll_into_view_if_needed()
         assert all(seen["figures"]), f"a figure was not drawn: {seen}"
         return saved
     finally:
         page.screenshot(path=shot)
         page.close()
-        with contextlib.suppress(OSError):  # memory given back early; all kernels end with the server anyway
-            for kernel in call(url, token, "GET", "kernels"): call(url, token, "DELETE", f"kernels/{kernel['id']}")
+        with contextlib.suppress(OSError):  # memory back early; kernels end with the server anyway
+            for kernel in request(url, token, "GET", "kernels"):
+                request(url, token, "DELETE", f"kernels/{kernel['id']}")
+
+
+def follow_a_link(browser, lab, name, target):
+    "Does a click on a link between pages open the other page? In sub-folders it must, too."
+    url, token = lab
+    page = browser.new_page(viewport=dict(width=1300, height=1500))
+    page.set_default_timeout(60_000)
+    try:
+        page.goto(f"{url}/lab/tree/{name}.ipynb?token={token}&reset")
+        file = target.rpartition("/")[2] + ".ipynb"
+        page.locator(f".jp-RenderedMarkdown a[href*='{file}']").first.click()
+        page.locator(f".lm-TabBar-tabLabel:text-is('{file}')").first.wait_for()
+    finally:
+        page.close()
+
+
+def a_link():
+    "A page in a sub-folder and the page of another folder that it links to."
+    for name, path in PAGES.items():
+        text = "\n".join("".join(c["source"]) for c in notebook(path)["cells"])
+        for m in prep.LINK.finditer(text) if "/" in name else ():
+            if m[2].startswith("../") and m[2].endswith(".ipynb"):
+                return name, m[2].removeprefix("../").removesuffix(".ipynb")
+    raise AssertionError("no page of an annex links to another folder")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_notebook_runs_in_jupyterlab(name, browser, lab, shots):
-    saved = run_all(browser, lab, name, shots / f"lab-{name}.png")
-    assert not (found := judge(saved, json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8")))), found
-
-
-@pytest.mark.slow
-def test_a_raising_cell_is_seen(browser, lab, shots):
-    "The same way with a notebook that fails: the browser shows it, the file says it."
-    nb = json.loads((lab[2] / "01_stft.ipynb").read_text(encoding="utf-8"))
-    bad = {**nb, "cells": [dict(cell_type="code", id=f"c{i}", metadata={}, source=s, execution_count=None, outputs=[]) for i, s in enumerate(["x = 1", "raise ValueError('on purpose')", "x + 1"])]}
-    (lab[2] / "bad.ipynb").write_text(json.dumps(bad), encoding="utf-8")
-    found = judge(run_all(browser, lab, "bad", shots / "lab-raises.png"), bad)
-    assert found == ["cell 2 raised ValueError: on purpose", "cell 3 was not executed"]
+def test_notebooks_run_in_jupyterlab(browser, tmp_path, shots):
+    "One JupyterLab for all, for it takes long to start: pages, a link, and a page that fails."
+    prepare(tmp_path)
+    found = {}
+    with started(tmp_path) as lab:
+        for name in NAMES:
+            shot = shots / f"lab-{name.replace('/', '-')}.png"
+            saved = run_all(browser, lab, tmp_path, name, shot)
+            if wrong := complaints(saved, notebook(PAGES[name])):
+                found[name] = wrong
+        follow_a_link(browser, lab, *a_link())
+        saved = run_all(browser, lab, tmp_path, "io/bad", shots / "lab-raises.png")
+    assert not found
+    # the same way with a notebook that fails: the browser shows it, the file says it
+    bad = {"cells": [cell(source) for source in RAISES]}
+    want = ["cell 2 raised ValueError: on purpose", "cell 3 was not executed"]
+    assert complaints(saved, bad) == want

@@ -1,108 +1,180 @@
-"""The site: built as CONTRIBUTING says, without a warning; every link and anchor leads somewhere, nothing is fetched; looked at in a browser in three shapes.
+"""The site: built without a warning, all links lead somewhere, nothing is fetched; its looks.
 
     pytest tests/test_site.py        # screenshots stay in build/shots, or in $NCVQ_SHOTS
 """
-import json, os, re, shutil, subprocess, sys
+
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import lru_cache
 from html.parser import HTMLParser
-from pathlib import Path
+from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from filelock import FileLock
+from test_house import PAGES, ROOT, cells_of, copy, notebook, prep, source
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-import prep
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJg"
+    "gg=="
+)
+PROBE = """# A probe
 
-PROBE = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [
-    dict(cell_type="markdown", id="a", metadata={}, source="# A probe\n\n> A tutorial that nobody listed\n\nSee [reading](00_data.ipynb#Files) and [a program](../setup.py)."),
-    dict(cell_type="code", id="b", metadata={}, source="#| fig-alt: One red dot.\nplot()", execution_count=None, outputs=[dict(output_type="display_data", metadata={}, data={"image/png": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg=="})])]}
+> A tutorial that nobody listed
+
+See [reading](../io/files.ipynb), [training](../07_training.ipynb#Training)
+and [a program](../../setup.py).
+"""
 
 
-def text(path): return path.read_text(encoding="utf-8")
+def probe():
+    "A tutorial that is written to the site like any other: prose, and a cell with a figure."
+    nb = dict(nbformat=4, nbformat_minor=5, metadata={}, cells=[])
+    figure = dict(output_type="display_data", metadata={}, data={"image/png": DOT})
+    nb["cells"] = [
+        dict(cell_type="markdown", id="a", metadata={}, source=PROBE),
+        dict(
+            cell_type="code",
+            id="b",
+            metadata={},
+            source="#| fig-alt: One red dot.\nplot()",
+            execution_count=None,
+            outputs=[figure],
+        ),
+    ]
+    return json.dumps(nb)
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
     "What a test wants to know of a page."
+
     def __init__(self, path):
         super().__init__()
-        self.ids, self.links, self.loads, self.images, self.headings, self.n_math = set(), [], [], [], [], 0
+        self.ids = set()
+        self.links, self.loads, self.images, self.headings = [], [], [], []
+        self.n_math = 0
         self.feed(text(path))
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
         self.ids |= {v for k in ("id", "name") if (v := a.get(k))}
-        if tag == "a" and a.get("href"): self.links.append(a["href"])
-        if tag == "link" and a.get("rel") not in ("index", "search", "next", "prev", "author", "copyright"): self.loads.append(a["href"])
-        self.loads += [a[k] for k in ("src", "srcset", "poster", "data") if tag != "a" and a.get(k)]
-        if tag == "img": self.images.append(a)
-        if re.fullmatch("h[1-6]", tag): self.headings.append(int(tag[1]))
+        if tag == "a" and a.get("href"):
+            self.links.append(a["href"])
+        about = ("index", "search", "next", "prev", "author", "copyright")
+        if tag == "link" and a.get("rel") not in about:
+            self.loads.append(a["href"])
+        if tag != "a":
+            self.loads += [a[k] for k in ("src", "srcset", "poster", "data") if a.get(k)]
+        if tag == "img":
+            self.images.append(a)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
         self.n_math += tag == "math"
+
+
+parsed = lru_cache(maxsize=None)(Page)  # the longest pages take a second
 
 
 def broken(folder):
     "Local links and anchors of built pages that lead nowhere."
-    pages = {p: Page(p) for p in sorted(folder.rglob("*.html"))}
-    found = []
+    found, pages = [], {p: parsed(p) for p in sorted(folder.rglob("*.html"))}
     for path, page in pages.items():
         for href in {*page.links, *page.loads}:
             to = urlsplit(href)
-            if to.scheme or to.netloc: continue
+            if to.scheme or to.netloc:
+                continue
             target = (path.parent / unquote(to.path)).resolve() if to.path else path
-            if target.is_dir(): target /= "index.html"
-            if not target.is_file(): found.append(f"{path.relative_to(folder)}: {href}, no such file")
-            elif to.fragment and target in pages and unquote(to.fragment) not in pages[target].ids: found.append(f"{path.relative_to(folder)}: {href}, no such anchor")
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_file():
+                found.append(f"{path.relative_to(folder)}: {href}, no such file")
+            elif to.fragment and target in pages and unquote(to.fragment) not in pages[target].ids:
+                found.append(f"{path.relative_to(folder)}: {href}, no such anchor")
     return found
+
+
+GETS = re.compile(
+    r"(?:url\(\s*|@import\s+|fetch\(\s*|import\(\s*|importScripts\(\s*"
+    r"|(?:\.src|\.href)\s*=\s*|\.open\([^)]*,\s*)"
+    r"""["'`]?((?:https?:)?//[^"'`)\s]+)"""
+)
 
 
 def fetched(folder):
     "What built pages, styles and scripts would get from elsewhere by themselves."
-    away = re.compile(r"^\s*(https?:)?//")
-    found = [f"{p.relative_to(folder)}: {u}" for p in folder.rglob("*.html") for u in Page(p).loads if away.match(u)]
+    away, found = re.compile(r"^\s*(https?:)?//"), []
+    for path in folder.rglob("*.html"):
+        urls = [u for u in parsed(path).loads if away.match(u)]
+        found += [f"{path.relative_to(folder)}: {u}" for u in urls]
     for path in [*folder.rglob("*.css"), *folder.rglob("*.js")]:
         code = re.sub(r"/\*.*?\*/", "", text(path), flags=re.S)
-        for m in re.finditer(r"""(?:url\(\s*|@import\s+|fetch\(\s*|import\(\s*|importScripts\(\s*|(?:\.src|\.href)\s*=\s*|\.open\([^)]*,\s*)["'`]?((?:https?:)?//[^"'`)\s]+)""", code): found.append(f"{path.relative_to(folder)}: {m[1]}")
+        found += [f"{path.relative_to(folder)}: {m[1]}" for m in GETS.finditer(code)]
     return found
 
 
 # What can be said without the site
 
+
 def test_checks_can_fail(tmp_path):
-    (tmp_path / "a.html").write_text('<h1 id="top">A</h1><a href="b.html">b</a><a href="#top">ok</a><a href="#no">x</a><a href="https://x.example">far</a><script src="//cdn.example/x.js"></script><img src="c.png">')
-    (tmp_path / "s.css").write_text("/* url(https://comment.example) */ @import 'https://fonts.example/f'; p { background: url(data:x) }")
-    (tmp_path / "s.js").write_text("// see http://x\nfetch('https://api.example/');var ns='http://www.w3.org/2000/svg'")
-    assert sorted(broken(tmp_path)) == ["a.html: #no, no such anchor", "a.html: b.html, no such file", "a.html: c.png, no such file"]
-    assert sorted(fetched(tmp_path)) == ["a.html: //cdn.example/x.js", "s.css: https://fonts.example/f", "s.js: https://api.example/"]
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html">b</a><a href="#top">ok</a><a href="#no">x</a>'
+        '<a href="https://x.example">far</a><script src="//cdn.example/x.js"></script>'
+        '<img src="c.png">'
+    )
+    (tmp_path / "s.css").write_text(
+        "/* url(https://comment.example) */ @import 'https://fonts.example/f';"
+        "p { background: url(data:x) }"
+    )
+    (tmp_path / "s.js").write_text(
+        "// see http://x\nfetch('https://api.example/');var ns='http://www.w3.org/2000/svg'"
+    )
+    assert sorted(broken(tmp_path)) == [
+        "a.html: #no, no such anchor",
+        "a.html: b.html, no such file",
+        "a.html: c.png, no such file",
+    ]
+    assert sorted(fetched(tmp_path)) == [
+        "a.html: //cdn.example/x.js",
+        "s.css: https://fonts.example/f",
+        "s.js: https://api.example/",
+    ]
 
 
 def test_front_page_says_what_the_index_runs():
-    source = "\n".join("".join(c["source"]) for c in json.loads(text(ROOT / "nbs" / "index.ipynb"))["cells"])
+    index = "\n".join(source(c) for c in notebook(PAGES["index"])["cells"])
     commands = re.findall(r"^ {4}(\S.*)$", text(ROOT / "docs" / "index.md"), re.M)
-    assert commands and not [c for c in commands if c not in source]
+    assert commands and not [c for c in commands if c not in index]
 
 
 # The site
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    "The site of a copy of the project, with one tutorial more; built once, also when several processes share the tests."
-    for name in ("sphinx", "myst_nb", "furo", "latex2mathml", "sphinx_copybutton"): pytest.importorskip(name, reason="the site needs the extra `docs`: pip install -e '.[docs]'")
-    base = tmp_path_factory.getbasetemp()
-    tmp = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
-    with FileLock(f"{tmp}.lock"):
-        if not (tmp / "built").exists(): build(tmp)
-    return tmp / "html"
 
-
-def build(tmp):
-    shutil.rmtree(tmp, ignore_errors=True)
-    tmp.mkdir()
-    for name in ("docs", "nbs", "ncvq_nb"): shutil.copytree(ROOT / name, tmp / name, ignore=shutil.ignore_patterns("_build", "notebooks", "__pycache__", ".ipynb_checkpoints"))
-    for name in ("settings.ini", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"): shutil.copy(ROOT / name, tmp)
-    (tmp / "nbs" / "28_probe.ipynb").write_text(json.dumps(PROBE))
-    r = subprocess.run([sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "html"], cwd=tmp, env={**os.environ, "PYTHONPATH": str(tmp)}, capture_output=True, text=True)
+def build(folder):
+    "The site of a copy of the project, with one tutorial more."
+    files = ("settings.ini", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+    copy(folder, "docs", "nbs", "ncvq_nb", *files)
+    (folder / "nbs" / "tutorials" / "28_probe.ipynb").write_text(probe())
+    r = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "html"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
     assert r.returncode == 0, r.stderr[-3000:]
-    (tmp / "built").touch()
+
+
+@pytest.fixture(scope="session")
+def site(shared):
+    for name in ("sphinx", "myst_nb", "furo", "latex2mathml", "sphinx_copybutton"):
+        pytest.importorskip(name, reason="the site needs the extra `docs`")
+    return shared("site", build) / "html"
 
 
 @pytest.mark.slow
@@ -119,81 +191,155 @@ def test_nothing_is_fetched(site):
 @pytest.mark.slow
 def test_every_notebook_is_there_in_its_group(site):
     nav = text(site / "index.html").split('class="sidebar-tree"')[1].split("</div>")[0]
-    groups = {c: re.findall(r'href="notebooks/(\w[\w-]*)\.html"', part) for c, part in re.findall(r'<span class="caption-text">([^<]+)</span>(.*?)(?=<p class="caption"|$)', nav, re.S)}
-    stems = sorted(p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))
-    assert list(groups) == ["Start", "Tutorials", "Chapters", "Results and promises", "Look up"]
-    assert groups["Chapters"] == [s for s in stems if s < "20"] and groups["Results and promises"] == [s for s in stems if s >= "29"]
-    assert groups["Tutorials"] == sorted([*(s for s in stems if "20" <= s < "29"), "28_probe"])
-    probe = text(site / "notebooks" / "28_probe.html")
-    assert 'href="00_data.html#files"' in probe and "and a program." in probe and 'alt="One red dot."' in probe
+    part = r'<span class="caption-text">([^<]+)</span>(.*?)(?=<p class="caption"|$)'
+    href = r'href="notebooks/([\w/-]+)\.html"'
+    groups = {c: re.findall(href, inside) for c, inside in re.findall(part, nav, re.S)}
+    annexes = [f"Annex: {a}" for a in prep.ANNEXES]
+    captions = ["Start", "Tutorials", "Chapters", "Results and promises", *annexes, "Look up"]
+    assert list(groups) == captions
+    by_folder = {}
+    for name in [*PAGES, "tutorials/28_probe"]:
+        by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+    assert groups["Chapters"] == [n for n in by_folder.pop("") if n != "index"]
+    assert groups["Tutorials"] == by_folder.pop("tutorials")
+    assert groups["Results and promises"] == by_folder.pop("results")
+    for annex, names in by_folder.items():  # in the order in which they know one another
+        assert sorted(groups[f"Annex: {annex}"]) == names
+        place = {n: i for i, n in enumerate(groups[f"Annex: {annex}"])}
+        exported = prep.exports()
+        for module, name in exported.items():
+            known = [exported[k] for k, _ in prep.imports(module) if k in exported]
+            if name in place:
+                assert all(place[k] < place[name] for k in known if k in place)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "nbs").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_page_is_whole(site, path):
+def test_a_new_page_is_listed_and_linked(site):
+    page = text(site / "notebooks" / "tutorials" / "28_probe.html")
+    assert 'href="../io/files.html"' in page and "and a program." in page
+    assert 'href="../07_training.html#training"' in page and 'alt="One red dot."' in page
+
+
+HIDDEN = re.compile(r"#\| (hide|output: false|include: false)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole(site, name):
     "Formulas, figures and headings of the notebook have arrived; figures have words."
-    page, cells = Page(site / "notebooks" / f"{path.stem}.html"), json.loads(text(path))["cells"]
-    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    assert page.n_math >= prose.count("$$") // 2
-    hidden = re.compile(r"#\| (hide|output: false|include: false)")
-    drawn = sum(json.dumps(o.get("data", {})).count("image/png") for c in cells if c["cell_type"] == "code" and not hidden.match("".join(c["source"])) for o in c["outputs"])
-    assert sum("_images" in i["src"] or i["src"].startswith("data:") for i in page.images) == drawn
-    assert not re.search(r"\|\s*(-|—|–){1,3}:?\s*\|", re.sub(r"<pre.*?</pre>", "", text(site / "notebooks" / f"{path.stem}.html"), flags=re.S)), "a table was not made one"
-    assert not [i for i in page.images if not re.search(r"\w \w", i.get("alt", "")) or i["alt"].endswith(".png")]
-    assert page.headings.count(1) == 1 and all(b <= a + 1 for a, b in zip(page.headings, page.headings[1:])), page.headings
+    path = site / "notebooks" / f"{name}.html"
+    page, cells = parsed(path), notebook(PAGES[name])["cells"]
+    assert page.n_math >= "\n".join(cells_of(PAGES[name], "markdown")).count("$$") // 2
+    shown = [c for c in cells if c["cell_type"] == "code" and not HIDDEN.match(source(c))]
+    drawn = sum(
+        json.dumps(o.get("data", {})).count("image/png") for c in shown for o in c["outputs"]
+    )
+    figures = [i for i in page.images if "_images" in i["src"] or i["src"].startswith("data:")]
+    assert len(figures) == drawn
+    prose = re.sub(r"<pre.*?</pre>", "", text(path), flags=re.S)
+    assert not re.search(r"\|\s*(-|—|–){1,3}:?\s*\|", prose), "a table was not made one"
+    mute = [i for i in page.images if not re.search(r"\w\W+\w", i.get("alt", ""))]
+    assert not mute and not [i for i in page.images if i["alt"].endswith(".png")]
+    steps = zip(page.headings, page.headings[1:])
+    assert page.headings.count(1) == 1 and all(b <= a + 1 for a, b in steps), page.headings
 
 
 @pytest.mark.slow
 def test_every_public_name_has_its_parameters(site):
     from fastcore.docments import docments
-    from importlib import import_module
-    where = {stem: text(site / "notebooks" / f"{stem}.html") for stem in (p.stem for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))}
+
     n = 0
-    for module, names in prep.public("ncvq_nb").items():
-        html = next(h for stem, h in where.items() if f'id="module-ncvq_nb.{module}"' in h)
-        for name in names:
-            thing = getattr(import_module(f"ncvq_nb.{module}"), name)
-            if not callable(thing): continue
-            assert f'id="ncvq_nb.{module}.{name}"' in html, f"{module}.{name} is not in the reference"
-            block = html.split(f'id="ncvq_nb.{module}.{name}"')[1]
+    for module, name in prep.exports().items():
+        html, where = text(site / "notebooks" / f"{name}.html"), f"ncvq_nb.{module}"
+        names = prep.public(module)
+        assert not names or f'id="module-{where}"' in html
+        for public in names:
+            thing = getattr(import_module(where), public)
+            if not callable(thing):
+                continue
+            parts = html.split(f'id="{where}.{public}"')
+            assert len(parts) == 2, f"{where}.{public} is not in the reference"
+            maker = getattr(thing, "__init__", thing) if isinstance(thing, type) else thing
+            if not getattr(maker, "__module__", "").startswith("ncvq_nb"):
+                continue  # a class whose parameters are those of another library
+            block = parts[1].split('class="py ')[0]
             for k, v in docments(thing, full=True).items():
-                if k in ("return", "self") or not isinstance(v.docment, str): continue
-                assert f"<strong>{k}</strong>" in block.split('class="py ')[0], f"{module}.{name} has no row for {k}"
-                n += 1
+                if k not in ("return", "self") and isinstance(v.docment, str):
+                    assert f"<strong>{k}</strong>" in block, f"{where}.{public}: no row for {k}"
+                    n += 1
     assert n > 200
 
 
 # In a browser
 
-LOOK = """() => ({wide: document.documentElement.scrollWidth - document.documentElement.clientWidth, broken: [...document.images].filter(i => !i.naturalWidth && i.loading != 'lazy').map(i => i.src),
-  paper: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.querySelector('article') ?? document.body).color,
-  out: [...document.querySelectorAll('article *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('pre, .table-wrapper, div.math, div.cell_output, math, .copybtn')).map(e => e.tagName + ' ' + e.textContent.slice(0, 40)).slice(0, 3)})"""
+LOOK = """() => {
+  const allowed = 'pre, .table-wrapper, div.math, div.cell_output, math, .copybtn';
+  const root = document.documentElement, article = document.querySelector('article');
+  const outside = e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(allowed);
+  const images = [...document.images].filter(i => !i.naturalWidth && i.loading != 'lazy');
+  const out = [...document.querySelectorAll('article *')].filter(outside);
+  return {
+    wide: root.scrollWidth - root.clientWidth,
+    broken: images.map(i => i.src),
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(article ?? document.body).color,
+    out: out.map(e => e.tagName + ' ' + e.textContent.slice(0, 40)).slice(0, 3),
+  };
+}"""
+SHAPES = dict(
+    desktop=dict(viewport=dict(width=1400, height=1000), color_scheme="light"),
+    dark=dict(viewport=dict(width=1100, height=1000), color_scheme="dark"),
+    phone=dict(
+        viewport=dict(width=390, height=844), is_mobile=True, has_touch=True, color_scheme="light"
+    ),
+)
+# One page of each kind: lists, prose, formulas, the longest reference, names, a search box
+KINDS = "index notebooks/index notebooks/05_ssl notebooks/09_generator notebooks/api search".split()
 
 
-def light(rgb): return sum(map(float, re.findall(r"[\d.]+", rgb)[:3])) / 3
+def light(rgb):
+    return sum(map(float, re.findall(r"[\d.]+", rgb)[:3])) / 3
+
+
+def trouble_with(page, path, dark):
+    page.goto(path.as_uri())
+    seen = page.evaluate(LOOK)
+    paper, ink = light(seen["paper"]), light(seen["ink"])
+    if seen["wide"] > 0:
+        yield f"{path.name} is {seen['wide']} px too wide: {seen['out']}"
+    if seen["out"] or seen["broken"]:
+        yield f"{path.name}: {seen}"
+    if (paper < 80) != dark or abs(paper - ink) < 100:
+        yield f"{path.name}: {seen['ink']} on {seen['paper']}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["desktop", "dark", "phone"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_pages_in_a_browser(site, browser, shots, shape):
-    "No page is wider than the screen, light is light and dark is dark, no script fails, and from disk nothing else is asked for."
-    how = dict(desktop=dict(viewport=dict(width=1400, height=1000), color_scheme="light"), dark=dict(viewport=dict(width=1100, height=1000), color_scheme="dark"),
-               phone=dict(viewport=dict(width=390, height=844), is_mobile=True, has_touch=True, color_scheme="light"))[shape]
-    context = browser.new_context(**how)
+    """No page is wider than the screen, light is light and dark is dark, no script fails, and from
+    disk nothing else is asked for. What fits a phone fits a desktop: there all pages are looked at,
+    elsewhere one of each kind."""
+    context = browser.new_context(**SHAPES[shape])
     context.set_default_timeout(180_000)  # a busy machine
     page, trouble = context.new_page(), []
-    page.on("request", lambda r: trouble.append(f"asked for {r.url}") if not r.url.startswith(("file:", "data:")) else None)
+
+    def asked(request):
+        if not request.url.startswith(("file:", "data:")):
+            trouble.append(f"asked for {request.url}")
+
+    page.on("request", asked)
     page.on("requestfailed", lambda r: trouble.append(f"did not get {r.url}"))
     page.on("pageerror", lambda e: trouble.append(f"script: {e}"))
+    kinds = [site / f"{k}.html" for k in KINDS]
+    every = sorted(site.rglob("*.html"))
     try:
-        for path in sorted(p for p in site.rglob("*.html") if "_modules" not in p.parts):
-            page.goto(path.as_uri())
-            seen = page.evaluate(LOOK)
-            if seen["wide"] > 0: trouble.append(f"{path.name} is {seen['wide']} px too wide: {seen['out']}")
-            if seen["out"] or seen["broken"]: trouble.append(f"{path.name}: {seen}")
-            if (light(seen["paper"]) < 80) != (shape == "dark") or abs(light(seen["paper"]) - light(seen["ink"])) < 100: trouble.append(f"{path.name}: {seen['ink']} on {seen['paper']}")
-            if path.stem in ("index", "05_ssl", "09_generator"): page.screenshot(path=shots / f"site-{shape}-{path.parent.name}-{path.stem}.png", full_page=path.stem == "index")
-    finally: context.close()
+        for path in every if shape == "phone" else kinds:
+            trouble += trouble_with(page, path, dark=shape == "dark")
+            if path in kinds[:4]:
+                name = "-".join(path.relative_to(site).with_suffix("").parts)
+                page.screenshot(path=shots / f"site-{shape}-{name}.png")
+    finally:
+        context.close()
     assert not trouble, trouble
 
 

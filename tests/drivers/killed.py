@@ -1,55 +1,87 @@
-"""Train with `ncvq_train` in forked processes, kill them at random moments, start them again: killed.py FOLDER SSL KILLS SEED.
+"""Train in forks, end them at random moments, start them again: killed.py FOLDER SSL KILLS SEED
 
-Prints as JSON how often, and with how many steps done, a process was killed. A fork of a process that has loaded the library
-and computed nothing saves the seconds that a fresh interpreter needs; the kill is the same.
+Prints as JSON how many steps had been done in both stages at each kill. The kernel ends a process
+when it has used so much time of a processor, at any point of its work and without a word. A fork of
+a process that has trained with one thread already saves the seconds of a fresh interpreter.
 """
-import functools, json, os, random, signal, sys, time, warnings
+
+import json
+import os
+import random
+import signal
+import sys
+import warnings
 from pathlib import Path
 
-from ncvq_nb import cli, generator
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork waits for ever for other threads, which it has not
 
-folder, ssl, kills, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-generator.train = functools.partial(generator.train, checkpoint_every=0, log_every=3)  # a checkpoint every third step
-SETTINGS = ("--ssl", ssl, "--augment", "warp", "--dim", "8", "--n_res_blocks", "1", "--n_codes", "8", "--projector_dim", "16", "--prior_dim", "16", "--prior_depth", "1",
-            "--prior_dropout", "0.1", "--batch_size", "8", "--epochs", "18", "--random_state", "3", "--quiet")
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from ncvq_nb import cli
+from toys import OPTIONS, sines, tiny
+
+torch.set_num_threads(1)  # a process with more of them must not be forked
+folder, ssl = Path(sys.argv[1]), None if sys.argv[2] == "none" else sys.argv[2]
+n_kills, seed = map(int, sys.argv[3:])
+rng = random.Random(seed)
+X, y = sines(n=20, length=32)
 
 
-def start(out):
+def fit(out):
+    "18 epochs of 20 series in batches of 8: 45 steps a stage, a checkpoint every third of them."
+    m = tiny(ssl, prior_dropout=0.1, batch_size=8, epochs=18, random_state=3)
+    m.fit(X, y, run_dir=out, log_every=3, checkpoint_every=0).save(out / "model")
+
+
+def command(out):
+    "50 steps a stage; checkpoints and lines of the history as often as a command writes them."
+    last = ["--batch_size", "8", "--epochs", "20", "--quiet"]
+    cli.train([str(folder / "data.npz"), "--out", str(out), *OPTIONS, *last])
+
+
+def seconds(work, out, limit=0.0):
+    "Do the work in a fork: the seconds of a processor that it took, or None if it was killed."
     pid = os.fork()
-    if pid: return pid
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    warnings.simplefilter("error")  # a checkpoint that was written is whole
-    try: cli.train([str(folder / "data.npz"), "--out", str(out), *SETTINGS])
-    except BaseException as e:
-        print(repr(e), file=sys.stderr, flush=True)
-        os._exit(1)
-    os._exit(0)
+    if not pid:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        warnings.simplefilter("error")  # a checkpoint that was written is whole
+        signal.setitimer(signal.ITIMER_PROF, limit)  # 0 is none
+        try:
+            work(out)
+        except BaseException as e:
+            print(repr(e), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    _, status, used = os.wait4(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGPROF
+        return None
+    assert status == 0, "a process failed on its own"
+    return used.ru_utime + used.ru_stime
 
 
 def steps(out):
     "Steps done in each stage, as the newest checkpoints say."
-    return [max([0, *(int(p.stem.split("-")[1]) for p in (out / s).glob("checkpoint-*.safetensors"))]) for s in ("tokenizer", "prior")]
+    found = [[*(out / s).glob("checkpoint-*.safetensors")] for s in ("tokenizer", "prior")]
+    return [max([0, *(int(p.stem.split("-")[1]) for p in paths)]) for paths in found]
 
 
-began = time.perf_counter()
-assert os.waitpid(start(folder / "whole"), 0)[1] == 0
-duration = time.perf_counter() - began
-rng, at, finished = random.Random(seed), [], 0
-while len(at) < kills:
-    out = folder / f"cut{finished}"
-    pid = start(out)
-    if len(at) % 2: time.sleep(rng.uniform(0.1, 0.9) * duration)  # any moment, writing the model included
-    else:  # a moment of training: soon after a step drawn at random
-        stage, step = rng.randrange(2), rng.randrange(45)
-        while steps(out)[stage] < step and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT): time.sleep(0.002)
-    done, status = os.waitpid(pid, os.WNOHANG)
-    if done:
-        assert status == 0, "a process failed on its own"
-        finished += 1
-        continue
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    at.append(steps(out))
-out = folder / f"cut{finished}"
-if not (out / "training.png").exists(): assert os.waitpid(start(out), 0)[1] == 0
-print(json.dumps(dict(kills=at, runs=finished + 1, seconds=duration)))
+def kill_often(work, n):
+    "The steps that had been done at each of n kills, in folders WORK0, WORK1 … that end whole."
+    name, found, finished = work.__name__, [], 0
+    whole = seconds(work, folder / f"{name}_whole")
+    while len(found) < n:
+        out = folder / f"{name}{finished}"
+        if seconds(work, out, rng.uniform(0.1, 0.9) * whole) is None:
+            found.append(steps(out))
+        else:
+            finished += 1
+    seconds(work, folder / f"{name}{finished}")
+    return found
+
+
+np.savez(folder / "data.npz", X=X, y=y)
+tiny().fit(X, y)  # what PyTorch does once is done before the forks
+print(json.dumps(dict(fit=kill_often(fit, n_kills), command=kill_often(command, 2))))

@@ -1,31 +1,40 @@
-"""Does the fast path end where the textbook ends? Trains default models on a data set by both, judges them, and writes one table of all runs.
+"""Does training end on the fast path where it ends in the reference implementation?
 
     OMP_NUM_THREADS=1 python tests/drivers/quality.py GunPoint --out nbs/results/quality.csv
 
-A run that was cut off goes on where it stopped; the models are kept in a folder beside the table only with --keep.
+Trains default models on a data set by both, evaluates them, and writes one table of all runs. A
+run that was cut off goes on where it stopped, if its folder is kept by --keep.
 """
-import argparse, tempfile
+
+import argparse
+import tempfile
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 
-from ncvq_nb import NCVQ, generator
-from ncvq_nb.bench import TextbookLoss
-from ncvq_nb.experiments import Results, find_dataset, run_grid
+from ncvq_nb import NCVQ, run_grid
+from ncvq_nb.bench.reference import ReferenceLoss
+from ncvq_nb.estimator import stages
+from ncvq_nb.io.archive import find_dataset
 from ncvq_nb.tokenizer import TokenizerLoss
 from ncvq_nb.training import train
 
-PATHS = {"textbook": dict(), "float32": dict(), "bfloat16 compiled": dict(precision="bfloat16", compile=True)}
+PATHS = {
+    "reference": dict(),
+    "float32": dict(),
+    "bfloat16 compiled": dict(precision="bfloat16", compile=True),
+}
+SHOWN = ("reconstruction error", "SVM quantised", "FID", "IS", "CAS")
 
 
-def train_by_the_textbook(objective, data, *, ssl, **settings):
-    "`train`, but stage 1 runs in the textbook formulation, and its weights go into the objective at the end."
-    if not isinstance(objective, TokenizerLoss): return train(objective, data, **settings)
-    plain = TextbookLoss(objective, ssl, objective.augment)
-    plain.vitals = lambda: {}
-    history = train(plain, data, **settings)
+def train_reference(objective, data, settings, *, ssl, **how):
+    "`train`, but stage 1 in the reference implementation; its weights are handed over at the end."
+    if not isinstance(objective, TokenizerLoss):
+        return train(objective, data, settings, **how)
+    plain = ReferenceLoss(objective, ssl, objective.augment)
+    history = train(plain, data, settings, **how)
     objective.tokenizer.load_state_dict(plain.tokenizer.state_dict())
     objective.tokenizer.eval()
     return history
@@ -40,14 +49,15 @@ def main():
     p.add_argument("--epochs", type=float, help="instead of the default, for a trial")
     args = p.parse_args()
     extra = {} if args.epochs is None else dict(epochs=args.epochs)
+    datasets = [find_dataset(d) for d in args.data]
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         for name, settings in PATHS.items():
-            how = partial(train_by_the_textbook, ssl=NCVQ().ssl) if name == "textbook" else train
-            with patch.object(generator, "train", how): run_grid([find_dataset(d) for d in args.data], {name: settings | extra}, args.seeds, folder)
-        results = Results.read(folder)
+            how = partial(train_reference, ssl=NCVQ().ssl) if name == "reference" else train
+            with patch.object(stages, "train", how):
+                results = run_grid(datasets, {name: settings | extra}, args.seeds, folder)
         results.save(args.out)
-    print(results.table("reconstruction error", "SVM quantised", "FID", "IS", "CAS"))
+    print(results.table(*SHOWN))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,35 @@
-"""Fit, sample and judge again and again in one process: soak.py TIMES. Prints the resident memory in MB after every tenth, and the number of open files."""
-import gc, json, os, sys
+"""Fit, sample and evaluate again and again in one process: soak.py ROUNDS
 
-import numpy as np
+Four rounds with a report, one of every method, and four without, in turn. Prints as JSON, at the
+end of those with one: how many rounds there were, resident memory in MB, number of open files.
+"""
+
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+
 import psutil
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import ncvq_nb as nv
-from ncvq_nb.data import Dataset
+from toys import as_dataset, noise, tiny
 
-rng, me, out = np.random.default_rng(0), psutil.Process(), []
-data = Dataset("noise", rng.normal(size=(12, 24)).astype("float32"), np.arange(12) % 2, rng.normal(size=(12, 24)).astype("float32"), np.arange(12) % 2)
+me, out = psutil.Process(), []
+data = as_dataset(noise(8), noise(8, seed=1))
+QUICK = dict(n_resamples=2, cas_total=8, fcn=dict(max_steps=2), cache_dir=False, verbose=False)
 for i in range(int(sys.argv[1])):
-    m = nv.NCVQ((None, "barlow", "vicreg", "vibcreg")[i % 4], dim=8, n_res_blocks=1, n_codes=8, projector_dim=16, prior_dim=16, prior_depth=1, epochs=2, batch_size=6, random_state=i).fit(data.X_train, data.y_train)
-    m.sample(4, random_state=0), m.reconstruct(data.X_test), m.transform(data.X_test)
-    nv.evaluate(m, data, n_resamples=2, cas_total=12, fcn=dict(max_steps=2), cache_dir=False, verbose=False)
-    if i % 10 == 9:
+    ssl = (None, "barlow", "vicreg", "vibcreg")[i % 4]
+    m = tiny(ssl, epochs=2, batch_size=4, sampling_steps=2, random_state=i)
+    m.fit(data.X_train, data.y_train)
+    m.sample(4, random_state=0)
+    m.reconstruct(data.X_test)
+    m.transform(data.X_test)
+    if i % 8 < 4:
+        nv.evaluate(m, data, **QUICK)
+    if i % 8 == 3:
         gc.collect()
-        out.append((me.memory_info().rss / 2**20, me.num_fds() if os.name == "posix" else 0))
+        files = me.num_fds() if os.name == "posix" else 0
+        out.append((i + 1, me.memory_info().rss / 2**20, files))
 print(json.dumps(out))
