@@ -1,4 +1,5 @@
-"""Formulas become MathML when the site is built: browsers show it by themselves, without a script and without a network."""
+"""Formulas become MathML when the site is built: browsers show it without script or network."""
+
 import re
 
 from docutils import nodes
@@ -6,14 +7,17 @@ from latex2mathml.converter import convert
 from sphinx.util import logging
 
 OPERATORS = re.compile(r"\\(arg|sg)(?![A-Za-z])")  # latex2mathml does not know these,
-SIZES = re.compile(r"\\[Bb]igg?[lrm]?(?=\\[A-Za-z])")                # nor a size before a named delimiter
+SIZES = re.compile(r"\\[Bb]igg?[lrm]?(?=\\[A-Za-z])")  # nor a size before a named delimiter
 
 
 def mathml(node, display):
-    "The formula in `node`; what could not be converted is a warning, which `sphinx-build -W` takes for an error."
-    out = convert(OPERATORS.sub(r"\\operatorname{\1}", SIZES.sub("", node.astext())), display=display)
+    "The formula in `node`; what could not be converted is a warning, and with -W an error."
+    text = OPERATORS.sub(r"\\operatorname{\1}", SIZES.sub("", node.astext()))
+    out = convert(text, display=display)
     if left := re.search(r"\\[A-Za-z]+", out):
-        logging.getLogger(__name__).warning("formula with %s, which latex2mathml does not know: %s", left[0], node.astext(), location=node)
+        message = "formula with %s, which latex2mathml does not know: %s"
+        log = logging.getLogger(__name__)
+        log.warning(message, left[0], node.astext(), location=node)
     return out
 
 
