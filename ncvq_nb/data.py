@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 
 # %% ../nbs/00_data.ipynb #82776f01
-from .drawing.panels import plot_classes
+from .drawing.views import plot_series
 from ncvq_nb.io.arrays import (
     as_array,
     is_whole,
@@ -234,7 +234,7 @@ class Dataset:
         parts = [("train", self.X_train, self.y_train), ("test", self.X_test, self.y_test)]
         rows = [(part, *X.shape, _class_counts(y)) for part, X, y in parts if X is not None]
         table = html_table((self.name, "series", "channels", "length", "class: series"), rows)
-        fig = plot_classes(self.X_train, self.y_train)
+        fig = plot_series(self.X_train, self.y_train)
         return table + image_tag(fig, f"training series of {self.name} by class")
 
 # %% ../nbs/00_data.ipynb #f93c1423
