@@ -284,11 +284,12 @@ def state(model):
         classes=model.classes_.tolist(),
         mean=model.scaler_.mean_.tolist(),
         std=model.scaler_.std_.tolist(),
+        constant=model.scaler_.constant_.tolist(),
         history=model.history_,
         seed=model.seed_,
         data=model.data_,
     )
-    return {**model.get_params(), **facts}
+    return {**model.get_params(), "n_fft": model.tokenizer_.config["n_fft"], **facts}
 
 
 NAMES = ["config.json", "config.json", "tokenizer.safetensors", "prior.safetensors", "README.md"]
@@ -310,7 +311,7 @@ def test_a_damaged_model_is_the_same_or_refused(saved, model, spoil, name):
 
 # Full disks and killed processes
 
-CALLS = dict(model=21, report=10, table=8, figure=5, run=65)  # that touch the disk
+CALLS = dict(model=18, report=10, table=8, figure=5, run=63)  # that touch the disk
 SAME_AGAIN = ("run", "model")  # what the same command, given again, makes whole
 
 
@@ -348,7 +349,9 @@ def test_whatever_call_goes_wrong_the_old_or_the_new_state_is_there(faults, kind
         assert row["killed"] == (row["how"] == "kill"), why
         if not row["killed"]:
             said = " ".join([row.get("error", ""), *row["said"]])
-            assert "No space left" in said or "no checkpoint was written" in said, f"silent: {why}"
+            heard = "No space left" in said or "no checkpoint was written" in said
+            tried_again = kind == "model" and row["age"] == "new"  # a move into its place
+            assert heard or tried_again, f"silent: {why}"
             assert not row["left"], why
         if kind in SAME_AGAIN:
             assert row["same"] and not row["left_after"], why

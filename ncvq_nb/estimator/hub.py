@@ -59,7 +59,7 @@ def is_local(
     pretrained: str | Path,  # a folder, or "owner/name"
 ) -> bool:
     "Does it name a folder here?"
-    path = Path(pretrained)
+    path = Path(pretrained).expanduser()
     if path.exists() or leftovers(path):
         return True
     return not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(pretrained))
