@@ -4,19 +4,16 @@
 
 # %% auto #0
 __all__ = ['Rule', 'check_parameters', 'is_real', 'whole_number', 'number_from', 'number_below_one', 'positive_number',
-           'truth_value', 'one_of', 'or_none', 'one_or_pair', 'as_json']
+           'truth_value', 'one_of', 'or_none', 'one_or_pair']
 
 # %% ../../nbs/engine/parameters.ipynb #96b26a91
-import functools
-import hashlib
 import numbers
 from collections.abc import Callable
-from types import CellType, CodeType
 from typing import NamedTuple
 
 import numpy as np
 
-from ..io.storage import array_digest
+from ..io.wording import quoted
 
 # %% ../../nbs/engine/parameters.ipynb #8c96e1eb
 class Rule(NamedTuple):
@@ -33,7 +30,7 @@ def check_parameters(
     "Refuse the first value that its rule does not allow."
     for name, rule in rules.items():
         if name in values and not rule.allows(values[name]):
-            raise ValueError(f"{name} must be {rule.allowed}, found {values[name]!r}")
+            raise ValueError(f"{name} must be {rule.allowed}, found {quoted(values[name])}")
 
 # %% ../../nbs/engine/parameters.ipynb #5d7f2c10
 def is_real(v) -> bool:
@@ -94,54 +91,3 @@ def one_or_pair(rule: Rule) -> Rule:
         return rule.allows(v)
 
     return Rule(f"{rule.allowed}, or a pair of that (tokenizer, prior)", allows)
-
-# %% ../../nbs/engine/parameters.ipynb #074d3f1d
-def _code(c):
-    "What a function does, without where it stands."
-
-    def constant(k):
-        if isinstance(k, CodeType):
-            return _code(k)
-        return sorted(map(repr, k)) if isinstance(k, frozenset) else repr(k)
-
-    return c.co_code.hex(), c.co_names, [constant(k) for k in c.co_consts]
-
-
-def as_json(
-    v,  # a parameter
-    within: tuple = (),  # callables that carry `v` along, which are not entered again
-):  # what `json.dumps` takes
-    "A parameter as JSON has it."
-    if isinstance(v, (tuple, list)):
-        return [as_json(w, within) for w in v]
-    if isinstance(v, np.generic):
-        return v.item()
-    if v is None or isinstance(v, (bool, int, float, str)):
-        return v
-    if isinstance(v, np.ndarray):
-        return array_digest(v)
-    if not callable(v) or isinstance(v, type) or any(v is w for w in within):
-        return getattr(v, "__qualname__", type(v).__name__)
-    return _callable_as_json(v, (*within, v))
-
-# %% ../../nbs/engine/parameters.ipynb #e1f4a872
-def _callable_as_json(v, within):
-    "Name of a callable, and eight digits that tell apart those of one name."
-    inner = functools.partial(as_json, within=within)
-    if isinstance(v, functools.partial):
-        keywords = [f"{k}={inner(w)}" for k, w in v.keywords.items()]
-        return f"partial({', '.join([inner(v.func), *map(str, map(inner, v.args)), *keywords])})"
-
-    def named(attribute):
-        return sorted((k, inner(w)) for k, w in (getattr(v, attribute, None) or {}).items())
-
-    does = _code(v.__code__) if hasattr(v, "__code__") else named("__dict__")
-    cells = [c for c in getattr(v, "__closure__", None) or () if c != CellType()]
-    carries = (
-        [inner(c.cell_contents) for c in cells],
-        inner(getattr(v, "__defaults__", None)),
-        named("__kwdefaults__"),
-    )
-    where = v if hasattr(v, "__qualname__") else type(v)
-    digest = hashlib.sha256(repr((does, carries)).encode()).hexdigest()[:8]
-    return f"{where.__module__}.{where.__qualname__} ({digest})"

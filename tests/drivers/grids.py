@@ -16,6 +16,7 @@ import torch._dynamo  # which the optimiser imports; once is enough
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from toys import SETTINGS, as_dataset, noise
 
+import ncvq_nb as nv
 from ncvq_nb import NCVQ, run_grid
 from ncvq_nb.engine.checkpoints import load_checkpoint
 
@@ -52,7 +53,7 @@ def ended(pid):
 
 def fatal_cells(folder):
     "A cell that kills whoever comes, and one whose processes are killed but get on."
-    settings = {**TINY, "epochs": (8, 2), "ssl": "vibcreg", "augment": fatal}
+    settings = {**TINY, "epochs": (8, 2), "ssl": "vibcreg", "augment": nv.Named("fatal", fatal)}
 
     def outcome(name, kill_at):
         return ended(start(settings, [0], folder / name, kill_at))
