@@ -4,6 +4,7 @@ import csv
 import math
 
 import numpy as np
+import pytest
 from toys import fitted, sines, tiny
 
 from ncvq_nb.engine.history import History
@@ -18,6 +19,8 @@ def test_gaps_are_filled_and_written_as_csv(tmp_path):
     h.save(tmp_path / "h.csv")
     rows = list(csv.reader((tmp_path / "h.csv").open(newline="")))
     assert rows[0] == ["step", "loss", "valid_loss"] and rows[2] == ["2", "1.0", "3.0"]
+    pd = pytest.importorskip("pandas")
+    pd.testing.assert_frame_equal(h.to_frame(), pd.read_csv(tmp_path / "h.csv"))
 
 
 def test_columns_of_both_stages():

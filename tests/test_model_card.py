@@ -82,16 +82,6 @@ def test_the_card_without_report_labels_or_prior(tmp_path):
     assert "does not sample" in card and "name | not given" in card
 
 
-def test_labels_cannot_break_out_of_the_card(tmp_path):
-    bad = ["a | b\n---\nlicense: mine\n# Big", "<script>x</script> `"]
-    fitted(bad, epochs=1).save(tmp_path / "m", data_name=bad[0])
-    card = card_of(tmp_path / "m")
-    assert "<script" not in card and "\nlicense" not in card and "\n# Big" not in card
-    assert card.count("\n---\n") == 1
-    n_bars = {len(re.findall(r"(?<!\\)\|", line)) for line in card.splitlines()}
-    assert n_bars <= {0, 3, 4, 5}
-
-
 @pytest.mark.skipif(
     find_spec("huggingface_hub") is None,
     reason="huggingface_hub is an extra: pip install 'ncvq_nb[hub]'",
@@ -189,3 +179,13 @@ def test_a_card_that_cannot_be_read_is_written_anew(model, tmp_path, damage):
     NCVQ.load(tmp_path / "a").save(tmp_path / "b")
     card = card_of(tmp_path / "b")
     assert card.startswith("---\nlibrary_name") and "my key" not in card
+
+
+def test_a_card_names_some_classes_and_keeps_its_size(model, tmp_path):
+    model.save(tmp_path / "m", data_name="n" * 10**6)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    many = dict(classes=["x" * 500 + str(i) for i in range(5000)], class_prior=[2e-4] * 5000)
+    settings = config["settings"] | dict(augment="a" * 10**6)
+    card = nv.estimator.model_card.model_card(config | many | dict(settings=settings), {})
+    assert len(card) < 30_000 and " and 4,900 more. The fingerprint" in card
+    assert len(card_of(tmp_path / "m")) < 10_000

@@ -89,15 +89,38 @@ def test_pictures_of_data_without_labels_or_test_series(model):
 
 
 def test_pictures_follow_the_seed(model, data, monkeypatch):
-    drawn = []
-    for k in ("samples", "reconstructions", "embedding"):
-        monkeypatch.setattr(module, f"plot_{k}", lambda *args, **kw: drawn.append(args))
+    drawn = {}
+    for k in ("samples", "embedding"):
+        keep = drawn.setdefault(k, []).append
+        monkeypatch.setattr(module, f"plot_{k}", lambda *args, keep=keep, **kw: keep(args))
     for _ in range(2):
         figures(model, data, random_state=1)
-    X_new, y_new = drawn[0][4:]
+    X_new, y_new = drawn["samples"][0][4:]
     assert y_new.tolist() == [0] * 50 + [1] * 50
     assert np.array_equal(X_new, model.sample(y=y_new, random_state=1))
-    points, labels, origin = drawn[2]
+    points, labels, origin = drawn["embedding"][0]
     assert points.shape == (len(labels), 2) == (112, 2)
     assert origin.tolist() == ["real"] * 12 + ["sampled"] * 100
-    assert np.array_equal(points, drawn[5][0])
+    assert np.array_equal(points, drawn["embedding"][1][0])
+
+
+def test_large_sets_and_many_classes_are_shown_in_part(model, data, monkeypatch):
+    "With other limits, so that twelve series are too many, and two classes."
+    asked, sample, encode = [], model.sample, model.encode
+    monkeypatch.setattr(module, "_MOST_SERIES", 8)
+    monkeypatch.setattr(module, "_MOST_CLASSES", 1)
+    monkeypatch.setattr(module, "_PER_CLASS", 5)
+    monkeypatch.setattr(model, "sample", lambda *a, **kw: asked.append(kw) or sample(*a, **kw))
+    monkeypatch.setattr(model, "encode", lambda X: asked.append(X) or encode(X), raising=False)
+    found = figures(model, data)
+    assert asked[0]["y"].tolist() == [0] * 5 and len(asked[1]) == 8
+    titles = {k: " ".join(fig.get_suptitle().split()) for k, fig in found.items()}
+    for k in ("samples", "latents"):
+        assert "1 of 2 classes · train: 8 of 12 series · test: 8 of 12 series" in titles[k]
+    for k in ("reconstructions", "codebook"):
+        assert "8 of 12 series" in titles[k] and "classes" not in titles[k]
+    labels = [t.get_text() for t in found["latents"].legends[0].get_texts()]
+    assert labels == ["class 0", "real", "sampled"]
+    only_others = replace(data, X_test=data.X_test[:2], y_test=np.array([7, 7]))
+    asked.clear()
+    assert tuple(figures(model, only_others)) == PICTURES and asked[0]["y"].tolist() == [0] * 5

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 
@@ -33,6 +34,16 @@ def test_a_report_shows_itself(report):
     assert len(set(bars)) == 1
     for part in ("90 % interval", "2.80 … 3.70", "0.910", "floor 1.10", "· A <note>."):
         assert part in text
+
+
+def test_a_report_becomes_a_data_frame(report):
+    pytest.importorskip("pandas")
+    table = report.to_frame()
+    assert list(table.index) == ["FID", "CAS"] and table.index.name == "metric"
+    assert list(table) == ["value", "low", "high", "better", "floor", "tokenizer", "ceiling"]
+    assert table.loc["FID", ["value", "low", "high", "floor"]].tolist() == [3.2, 2.8, 3.7, 1.1]
+    assert table.loc["CAS", "ceiling"] == 1.0 and math.isnan(table.loc["CAS", "low"])
+    assert list(Report("empty").to_frame()) == ["value", "low", "high", "better"]
 
 
 def test_where_nothing_needs_escaping_markdown_is_as_it_was():
@@ -194,3 +205,22 @@ def test_a_report_with_any_damage_is_the_same_or_refused(home, spoil):
     file.write_bytes(spoil(file.read_bytes()))
     found = tried(lambda: Report.load(home / "damaged"), str(file))
     assert found is REFUSED or found.to_dict() == whole.to_dict()
+
+
+def test_only_files_of_a_few_megabytes_are_read(tmp_path):
+    file = tmp_path / "r.json"
+    file.write_text("[" + "[]," * 2_000_000 + "[]]")
+    with pytest.raises(ValueError, match="r.json is no report.* larger than 4,194,304 bytes"):
+        Report.load(file)
+    file.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(file)
+        with pytest.raises(ValueError, match="r.json is no report.* a pipe"):
+            Report.load(file)
+
+
+def test_an_error_names_the_first_metrics_only():
+    report = Report("many", [Row(f"{'x' * 90}{i}", i) for i in range(5000)], ["n" * 10**5])
+    with pytest.raises(KeyError, match=r"5,000 in all") as e:
+        report["y" * 10**5]
+    assert len(str(e.value)) < 6000

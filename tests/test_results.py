@@ -1,6 +1,7 @@
 """Tables of grids: medians over seeds, files and their checksums, pictures."""
 
 import hashlib
+import os
 import random
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from ncvq_nb import Report, Results
 from ncvq_nb.evaluation.report import ReferenceValue, Row
-from toys import says
+from toys import posix, says
 
+KEYS = "dataset,setting,seed,FID"
 STORED = Path(__file__).resolve().parents[1] / "nbs" / "results"
 
 
@@ -147,3 +149,38 @@ def test_the_pictures_show_every_run(tmp_path):
     assert dots == [[1.0, 2.0, 4.0], []] and bars == [3.0, 3.0]
     assert [t.get_text() for t in first.get_yticklabels()] == ["toy · small", "other · small"]
     assert [ax.get_title() for ax in fig.axes] == ["FID", "IS"]
+
+
+@posix
+def test_only_files_of_a_bounded_size_are_read(tmp_path, monkeypatch):
+    path, note = tmp_path / "t.csv", tmp_path / "t.csv.sha256"
+    rows(FID=[1.0]).save(path)
+    note.unlink()
+    os.mkfifo(note)
+    with says("t.csv.sha256", "pipe"):
+        Results.load(path)
+    note.unlink()
+    with open(path, "wb") as f:
+        f.truncate(2**24 + 1)
+    with says("t.csv", "larger than 16,777,216 bytes"):
+        Results.load(path)
+    path.unlink()
+    os.mkfifo(path)
+    with says("t.csv", "pipe"):
+        Results.load(path)
+    os.mkfifo(cell(tmp_path, 0) / "report.json")
+    (cell(tmp_path, 1) / "error.txt").write_text("x" * 10**6)
+    (cell(tmp_path, 2) / "error.txt").write_text("")
+    with pytest.warns(UserWarning, match="pipe.*left out"):
+        found = Results.read(tmp_path)
+    assert not found and [*found.failed] == ["toy/small/1", "toy/small/2"]
+    assert 900 < len(found.failed["toy/small/1"]) < 1100
+
+
+def test_what_is_no_table_of_results_is_named(tmp_path):
+    path, texts = tmp_path / "t.csv", ["a,b\n1,2\n", "FID\n1\n", '"' + "x" * 200_000]
+    texts += [f"{KEYS}\nd,s,{rest}\n" for rest in ("x,1", "0,z", "0,1,2", "0")]
+    for content in (b"\xff\xfe", *map(str.encode, texts)):
+        path.write_bytes(content)
+        with says("t.csv is no table of results"):
+            Results.load(path)

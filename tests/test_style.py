@@ -1,5 +1,6 @@
 """The look of figures: it leaves the user's settings alone, and files are whole and equal"""
 
+import io
 import os
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
@@ -121,3 +122,9 @@ def test_save_figure_refuses(tmp_path):
         save_figure(new_figure(1, 1), tmp_path / "figure.gif")
     with says("fig must be a matplotlib Figure, found str"):
         save_figure("figure", tmp_path / "figure.png")
+
+
+def test_a_notebook_shows_more_dots_than_points():
+    png, shown = new_figure(7, 2)._repr_png_()
+    assert Image.open(io.BytesIO(png)).size == (1050, 300)
+    assert shown == dict(width=672, height=192)

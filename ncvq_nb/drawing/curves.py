@@ -21,6 +21,7 @@ from ncvq_nb.drawing.layout import (
     write_note,
 )
 from .style import DASHES, PALETTE, WIDTH, new_figure, styled
+from ..io.wording import listed, quoted
 
 # %% ../../nbs/drawing/curves.ipynb #dfdb6aa4
 _AXES = ("step", "epoch", "seconds")
@@ -45,7 +46,8 @@ def _floats(v, stage, name):
     try:
         return np.array([np.nan if a is None else float(a) for a in v])
     except (TypeError, ValueError) as e:
-        raise ValueError(f"history[{stage!r}][{name!r}] must be a list of numbers") from e
+        where = f"history[{quoted(stage)}][{quoted(name)}]"
+        raise ValueError(f"{where} must be a list of numbers") from e
 
 
 def _columns(history):
@@ -59,8 +61,9 @@ def _columns(history):
     for stage, given in history.items():
         cols = {_present(k): _floats(v, stage, k) for k, v in given.items()}
         if len({len(v) for v in cols.values()}) > 1:
-            found = ", ".join(f"{k} {len(v)}" for k, v in cols.items())
-            raise ValueError(f"history[{stage!r}]: all columns must be equally long, found {found}")
+            found = listed([f"{k} {len(v)}" for k, v in cols.items()], each=str)
+            where = f"history[{quoted(stage)}]"
+            raise ValueError(f"{where}: all columns must be equally long, found {found}")
         out[stage] = cols
     return out
 
@@ -168,7 +171,8 @@ def _draw_strip(ax, stage, strip, w):
     ax.set_ylim(low, low + 1.1 * (top - low) or 1)
     ax.set_yticks(ticks, [f"{a:.3g}" for a in ticks])
     name = {"lr": "learning rate", "grad_norm": "gradient norm"}.get(strip)
-    ax.set_title(name or strip.replace("_", " "), loc="left", fontsize=7, pad=2)
+    name = name or short_label(strip.replace("_", " "), 40)
+    ax.set_title(name, loc="left", fontsize=7, pad=2, parse_math=False)
 
 # %% ../../nbs/drawing/curves.ipynb #90a3f0bb
 def _panels(fig, stages, strips):

@@ -20,6 +20,7 @@ from matplotlib.figure import SubFigure
 
 # %% ../../nbs/drawing/layout.ipynb #19a367ca
 from .style import new_figure
+from ..io.wording import quoted, readable
 
 # %% ../../nbs/drawing/layout.ipynb #1d535d9c
 def _array(a, name):
@@ -114,7 +115,7 @@ def check_whole(
 ) -> int:  # the value
     "A whole number, or an error."
     if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, found {v!r}")
+        raise ValueError(f"{name} must be a whole number of at least {low}, found {quoted(v)}")
     return int(v)
 
 
@@ -165,7 +166,7 @@ def short_label(
             text = f"class {v}" if isinstance(v, numbers.Integral) else f"class {v:g}"
         except (TypeError, ValueError):
             pass
-    text = " ".join(text.split())
+    text = " ".join(readable(text).split())
     return text if len(text) <= k else text[: k - 1].rstrip() + "…"
 
 
@@ -199,7 +200,7 @@ def add_title(
     *parts,  # texts, joined by dots; None and empty ones are left out
 ):
     "The heading of a figure, in two lines where one is too short."
-    text = " · ".join(p for p in parts if p)
+    text = readable(" · ".join(p for p in parts if p))
     if text:
         k = n_fitting(fig.bbox.width / fig.dpi / 1.125, 20)  # titles have 9 points
         lines = textwrap.wrap(text, k, max_lines=2, placeholder=" …")
@@ -282,7 +283,7 @@ def write_note(
     at: float = 0.5,  # height, as a share of the axes
 ):
     "A remark inside an axes, such as that there is nothing to show."
-    where = dict(transform=ax.transAxes, ha="center", va="center")
+    where = dict(transform=ax.transAxes, ha="center", va="center", parse_math=False)
     ax.text(0.5, at, text, color=".45", fontsize=7, **where)
 
 

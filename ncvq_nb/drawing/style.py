@@ -8,6 +8,7 @@ __all__ = ['styled', 'Figure', 'new_figure', 'save_figure']
 # %% ../../nbs/drawing/style.ipynb #4a44db8c
 import functools
 import io
+import os
 import threading
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from PIL import Image
 from ..io.storage import write_file
 
 # %% ../../nbs/drawing/style.ipynb #c0ba75b3
+DPI = 150  # dots per inch, on screen and in files
 WIDTH = 7.0  # inches: both columns of a two-column page; 3.4 is one column
 PALETTE = (  # Okabe & Ito (2008), yellow left out
     "#0072B2",
@@ -74,6 +76,16 @@ STYLE = {
 _style_lock = threading.RLock()
 
 
+def _renew_lock():
+    "In a forked process nobody will ever release what another thread held."
+    global _style_lock
+    _style_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def styled(
     f,  # function that draws
 ):  # the same function under our style
@@ -87,6 +99,9 @@ def styled(
     return inner
 
 # %% ../../nbs/drawing/style.ipynb #c837443a
+_SCREEN = 96  # points of a web page to an inch, however many dots a screen has for each
+
+
 class Figure(MplFigure):
     "A matplotlib figure that pyplot does not know and that a notebook shows once."
 
@@ -97,7 +112,8 @@ class Figure(MplFigure):
         image = Image.open(full).convert("RGB")
         few = image.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         few.save(small, "png", optimize=True)
-        return small.getvalue()
+        width, height = (round(_SCREEN * inches) for inches in self.get_size_inches())
+        return small.getvalue(), dict(width=width, height=height)
 
 # %% ../../nbs/drawing/style.ipynb #84df0fa9
 @styled
@@ -106,7 +122,7 @@ def new_figure(
     height: float = 3.0,  # inches
 ) -> MplFigure:  # its `subfigures` may be handed to any plot as `fig`
     "An empty figure in our style, laid out by matplotlib's constrained layout."
-    return Figure(figsize=(width, height), dpi=80, layout="constrained")
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 # %% ../../nbs/drawing/style.ipynb #cd5b38f9
 _NO_DATES = {
@@ -120,7 +136,7 @@ def save_figure(
     fig: MplFigure,  # any matplotlib figure
     path,  # where to; .png, .pdf or .svg; missing folders are made
     *,
-    dpi: int = 150,  # dots per inch of a .png (and of rasterised parts)
+    dpi: int = DPI,  # dots per inch of a .png (and of rasterised parts)
 ) -> Path:  # the path
     "Write a figure atomically in the format of its suffix."
     path = Path(path)

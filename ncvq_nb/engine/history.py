@@ -10,6 +10,8 @@ import csv
 import io
 from pathlib import Path
 
+from ..io.frames import load_pandas
+from ..io.markup import markdown_table
 from ..io.storage import write_atomically
 
 # %% ../../nbs/engine/history.ipynb #87634178
@@ -40,6 +42,10 @@ class History(dict):
         out.writerows(zip(*self.values()))
         write_atomically(path, text.getvalue())
 
+    def to_frame(self):  # a pandas DataFrame
+        "The lines as a table."
+        return load_pandas().DataFrame(dict(self))
+
     def __repr__(self):
         if not self:
             return "History(empty)"
@@ -49,6 +55,6 @@ class History(dict):
         if not self:
             return "nothing yet"
         shown = [k for k in self if k not in ("step", "epoch", "lr", "seconds")]
-        lines = [f"| {k} | {self[k][0]:.4g} | {self[k][-1]:.4g} |" for k in shown]
+        rows = [(k, f"{self[k][0]:.4g}", f"{self[k][-1]:.4g}") for k in shown]
         head = f"{self['step'][-1]:,} steps in {self['seconds'][-1]:.0f} s"
-        return "\n".join([head, "", "| term | first | last |", "|---|---|---|", *lines])
+        return f"{head}\n\n{markdown_table(('term', 'first', 'last'), rows)}"

@@ -7,9 +7,13 @@ __all__ = ['model_card', 'read_card']
 
 # %% ../../nbs/estimator/model_card.ipynb #d425daf4
 import hashlib
+from itertools import islice
 from pathlib import Path
 
-from ..io.markup import markdown_cell, markdown_table
+from ..engine.interrupts import unfinished
+from ..io.markup import markdown_code, markdown_table, markdown_text
+from ..io.storage import read_bounded
+from ..io.wording import shortened
 
 # %% ../../nbs/estimator/model_card.ipynb #474ce520
 def _task(config):
@@ -20,32 +24,41 @@ def _task(config):
         )
     task = "new series are sampled with `model.sample(10)`"
     if config["classes"] is not None:
-        label = markdown_cell(repr(config["classes"][0]))
-        task += f", of one class with `model.sample(10, y={label})`"
+        code = f"model.sample(10, y={config['classes'][0]!r})"
+        task += f", of one class with {markdown_code(shortened(code, 100))}"
     return task
+
+
+_MOST_CLASSES = 100  # that a card names
 
 
 def _training_set(config, name):
     "Facts about the training set, and its classes."
     d, classes = config["data"], config["classes"]
-    facts = [("name", name or "not given")]
+    facts = [("name", shortened(str(name), 200) if name else "not given")]
     facts += [(k, d[k]) for k in ("series", "channels", "length")]
     facts.append(("fingerprint of series and labels", d["digest"]))
     if "prior_digest" in d:
         facts.append(("fingerprint of what the prior was trained on", d["prior_digest"]))
+    for digest in d.get("earlier", ()):
+        facts.append(("fingerprint of what was trained on before", digest))
     if classes is None:
         return markdown_table(("training set", ""), facts), "no labels"
-    pairs = zip(classes, config["class_prior"])
-    share = ", ".join(f"{markdown_cell(c)} ({100 * p:.3g} %)" for c, p in pairs)
-    return markdown_table(("training set", ""), facts), share
+    pairs = islice(zip(classes, config["class_prior"]), _MOST_CLASSES)
+    share = (f"{markdown_text(shortened(str(c), 80))} ({100 * p:.3g} %)" for c, p in pairs)
+    more = f" and {n:,} more" if (n := len(classes) - _MOST_CLASSES) > 0 else ""
+    return markdown_table(("training set", ""), facts), ", ".join(share) + more
 
-
+# %% ../../nbs/estimator/model_card.ipynb #d20c6a1d
 def _steps(config):
     "How long each stage was trained."
     rows = []
     for stage, h in config["history"].items():
         rows.append((stage, h["step"][-1], f"{h['epoch'][-1]:.6g}", f"{h['loss'][-1]:.4g}"))
-    return markdown_table(("stage", "steps", "epochs", "last loss"), rows)
+    table = markdown_table(("stage", "steps", "epochs", "last loss"), rows)
+    if stopped := config.get("interrupted"):
+        table = f"**The training was interrupted**: {unfinished(stopped)}.\n\n{table}"
+    return table
 
 # %% ../../nbs/estimator/model_card.ipynb #47563999
 _HEAD = """---
@@ -111,18 +124,19 @@ def model_card(
     facts, share = _training_set(config, name)
     method, tag = "without self-supervision", ""
     if s["ssl"]:
-        views, tag = markdown_cell(s["augment"]), ", self-supervised-learning"
-        method = f"with {s['ssl']} self-supervision and {views} views"
+        views, tag = markdown_text(shortened(str(s["augment"]), 100)), ", self-supervised-learning"
+        method = f"with {markdown_text(s['ssl'])} self-supervision and {views} views"
     metrics = (
         "Not measured: `model.save(path, report=nv.evaluate(model, data))` puts the metrics here."
     )
     if report is not None:
         metrics = report._repr_markdown_().strip()
+    settings = [(k, shortened(str(v), 400)) for k, v in s.items()]
     contents = [(k, len(b), hashlib.sha256(b).hexdigest()) for k, b in files.items()]
     return (_HEAD + _FACTS).format(
         tag=tag,
-        of_name=f" for {markdown_cell(name)}" if name else "",
-        library=config["library"],
+        of_name=f" for {markdown_text(shortened(str(name), 200))}" if name else "",
+        library=markdown_text(config["library"]),
         channels=config["data"]["channels"],
         length=config["data"]["length"],
         method=method,
@@ -132,7 +146,7 @@ def model_card(
         metrics=metrics,
         steps=_steps(config),
         seed=config["seed"],
-        settings=markdown_table(("setting", "value"), s.items()),
+        settings=markdown_table(("setting", "value"), settings),
         files=markdown_table(("file", "bytes", "SHA-256"), contents),
     )
 
@@ -142,8 +156,7 @@ def read_card(
 ) -> str | None:
     "The model card of a folder, if it is one; in a stranger's it may be a link to anything."
     try:
-        small = file.is_file() and file.stat().st_size < 2**20
-        text = file.read_text(encoding="utf-8") if small else ""
+        text = read_bounded(file, 2**20).decode()
     except (OSError, ValueError):
         return None
     ours = text.startswith("---\n") and "\nlibrary_name: ncvq_nb\n" in text

@@ -8,6 +8,7 @@ __all__ = ['figures', 'present']
 # %% ../../nbs/evaluation/present.ipynb #69308814
 from inspect import signature
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,20 +17,76 @@ from ..data import Dataset
 from ..drawing.curves import plot_history
 from ..drawing.style import Figure, save_figure
 from ..drawing.tokens import plot_codebook, plot_tokens
+from ..estimator.model_folder import check_target
+from .checks import check_evaluation
 from .evaluate import check_model_data, evaluate
 from .report import Report
 from ..generator import NCVQ
+from ..io.folders import place_for_folder
 from ..metrics import embed_2d
 from ..plots import plot_embedding, plot_reconstructions, plot_samples
 from ..vq import codebook_usage
 
 # %% ../../nbs/evaluation/present.ipynb #4b3b05a9
-def _sampled(model, random_state):
-    "New series and their labels; None where the model knows none."
-    if model.classes_ is None:
-        return model.sample(100, random_state=random_state), None
-    y = np.repeat(model.classes_, 50)
-    return model.sample(y=y, random_state=random_state), y
+_MOST_SERIES = 5000  # of a set, in any picture
+_MOST_CLASSES = 20  # that are sampled
+_PER_CLASS = 50  # samples
+
+
+def _some(X, y, random_state):
+    "The series, their labels, and what a title says of them; where they are too many, some."
+    if (n := len(X)) <= _MOST_SERIES:
+        return X, y, ""
+    rows = np.random.default_rng(random_state).choice(n, _MOST_SERIES, replace=False)
+    return X[rows], None if y is None else y[rows], f"{_MOST_SERIES:,} of {n:,} series"
+
+
+def _sampled_classes(model, y):
+    "The classes of which samples are made, first of those that have series, and what a title says."
+    classes = getattr(model, "classes_", None)
+    if classes is None or len(classes) <= _MOST_CLASSES:
+        return classes, ""
+    there = np.isin(classes, [] if y is None else y)
+    chosen = np.flatnonzero(there if there.any() else ~there)[:_MOST_CLASSES]
+    return classes[chosen], f"{len(chosen)} of {len(classes):,} classes"
+
+# %% ../../nbs/evaluation/present.ipynb #bd55f5fd
+class _Shown(NamedTuple):
+    "What the pictures show."
+
+    part: str  # "test" or "train"
+    X: np.ndarray  # (n, channels, length) series of that part
+    y: np.ndarray | None  # (n,)
+    n_series: str  # what titles say of them, empty where they are all
+    sets: tuple  # X_train, y_train, X_test, y_test, X_new, y_new: of the sampled classes
+    n_sets: list  # what titles say of those
+
+    def real(self):
+        "Series and labels of the part, of the sampled classes only."
+        X, y = self.sets[2:4] if self.part == "test" else self.sets[:2]
+        return (X, y) if len(X) else (self.X, self.y)
+
+
+def _shown(model, data, random_state):
+    "Series of the data set, and new ones."
+    pairs = [(data.X_train, data.y_train), (data.X_test, data.y_test)]
+    pairs = [(None, None, "") if X is None else _some(X, y, random_state) for X, y in pairs]
+    part = "train" if data.X_test is None else "test"
+    X, y, n_series = pairs[part == "test"]
+    classes, n_classes = _sampled_classes(model, y)
+    n_sets, sets = [n_classes], []
+    for name, (X_k, y_k, said) in zip(("train", "test"), pairs):
+        n_sets.append(said and f"{name}: {said}")
+        kept = slice(None) if y_k is None or not n_classes else np.isin(y_k, classes)
+        sets += [None, None] if X_k is None else [X_k[kept], None if y_k is None else y_k[kept]]
+    if not hasattr(model, "prior_"):
+        sets += [None, None]
+    elif classes is None:
+        sets += [model.sample(100, random_state=random_state), None]
+    else:
+        y_new = np.repeat(classes, _PER_CLASS)
+        sets += [model.sample(y=y_new, random_state=random_state), y_new]
+    return _Shown(part, X, y, n_series, tuple(sets), n_sets)
 
 
 def _latents(model, X, y, X_new, y_new, random_state):
@@ -44,39 +101,40 @@ def figures(
     model: NCVQ,  # fitted
     data: Dataset,  # the data set it was fitted on
     *,
-    random_state: int = 0,  # of samples and of t-SNE
+    random_state: int = 0,  # of samples, of t-SNE, and of what is shown of large sets
 ) -> dict[str, Figure]:  # name → figure
-    "Every picture of a model."
-    part, X, y = "test", data.X_test, data.y_test
-    if X is None:
-        part, X, y = "train", data.X_train, data.y_train
-    X_new, y_new = _sampled(model, random_state)
-    some = np.random.default_rng(random_state).permutation(len(X))[:500]
-    X_some, y_some = X[some], None if y is None else y[some]
-    points = _latents(model, X_some, y_some, X_new, y_new, random_state)
-    tok, name = model.tokenizer_, data.name
+    "Every picture of a model; without a prior, those that need no samples."
+    shown = _shown(model, data, random_state)
+    X, y, tok, name = shown.X, shown.y, model.tokenizer_, data.name
+
+    def some(X, y, n):
+        rows = np.random.default_rng(random_state).permutation(len(X))[:n]
+        return X[rows], None if y is None else y[rows]
+
+    def heading(text, *left_out):
+        return " · ".join([f"{name}: {text}", *filter(None, left_out)])
+
     codebook, s = tok.codebook.cpu(), model.encode(X)
     usage, _ = codebook_usage(s, len(codebook))
-    four = slice(4)
-    return dict(
-        samples=plot_samples(
-            *(data.X_train, data.y_train, data.X_test, data.y_test, X_new, y_new),
-            title=f"{name}: real and sampled series",
-        ),
+    s_some, y_some = some(s, y, 4)
+    through = f"series of the {shown.part} set through {tok.n_tokens} tokens and back"
+    found = dict(
         reconstructions=plot_reconstructions(
-            *(X, model.reconstruct(X), y),
-            title=f"{name}: series of the {part} set through {tok.n_tokens} tokens and back",
+            *(X, model.reconstruct(X), y), title=heading(through, shown.n_series)
         ),
         training=plot_history(model.history_, title=f"{name}: training"),
-        codebook=plot_codebook(codebook, usage),
+        codebook=plot_codebook(codebook, usage, title=shown.n_series or None),
         tokens=plot_tokens(
-            *(s[some[four]], tok.grid, len(codebook)),
-            X=X_some[four],
-            y=None if y is None else y_some[four],
-            codebook=codebook,
+            *(s_some, tok.grid, len(codebook)), X=some(X, y, 4)[0], y=y_some, codebook=codebook
         ),
-        latents=plot_embedding(*points, name="t-SNE", title=f"{name}: quantised features"),
     )
+    if shown.sets[4] is None:  # no samples without a prior
+        return found
+    points = _latents(model, *some(*shown.real(), 500), *shown.sets[4:], random_state)
+    samples = plot_samples(*shown.sets, title=heading("real and sampled series", *shown.n_sets))
+    title = heading("quantised features", *shown.n_sets)
+    latents = plot_embedding(*points, name="t-SNE", title=title)
+    return dict(samples=samples, **found, latents=latents)
 
 # %% ../../nbs/evaluation/present.ipynb #10422c98
 def present(
@@ -90,8 +148,10 @@ def present(
 ) -> Report:  # saved as report.json and report.md
     "Save a model, every picture of it and its report."
     signature(evaluate).bind(model, data, **settings)
+    check_evaluation(**{k: v for k, v in settings.items() if k != "cache_dir"})
     check_model_data(model, data)
-    folder = Path(folder)
+    folder = place_for_folder(folder, "folder")
+    check_target((folder / "model").absolute())
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "model")
     for name, fig in figures(model, data, random_state=random_state).items():

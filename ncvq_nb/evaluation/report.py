@@ -9,11 +9,12 @@ __all__ = ['ReferenceValue', 'Row', 'Report']
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from html import escape
 from pathlib import Path
 
-from ..io.markup import html_table, markdown_cell, markdown_table
-from ..io.storage import content_digest, write_file
+from ..io.frames import load_pandas
+from ..io.markup import html_table, html_text, markdown_line, markdown_table
+from ..io.storage import content_digest, read_bounded, write_file
+from ..io.wording import listed, quoted, readable, shortened
 
 # %% ../../nbs/evaluation/report.ipynb #c11b3b8c
 def format_number(v):
@@ -97,6 +98,9 @@ def _read_row(r):
     return Row(r["metric"], *ends, r["better"], tuple(references))
 
 
+_MOST_BYTES = 2**22  # of a report
+
+
 def _report_file(path):
     "A report's JSON file: an ending other than .json and .md is part of the name."
     path = Path(path)
@@ -109,7 +113,7 @@ def _report_file(path):
 class Report:
     'Metrics of one model on one data set; `report["FID"]` is a row.'
 
-    name: str
+    name: str  # what its table calls it, such as model and data set
     rows: list = field(default_factory=list)  # of `Row`
     notes: list = field(default_factory=list)  # what was left out or is odd, in words
     settings: dict = field(default_factory=dict)  # how it was made
@@ -118,9 +122,9 @@ class Report:
         for r in self.rows:
             if r.metric == metric:
                 return r
-        notes = f". Notes: {' '.join(self.notes)}" if self.notes else ""
-        names = ", ".join(r.metric for r in self.rows)
-        raise KeyError(f"{metric!r} is not in this report; it has {names}{notes}")
+        notes = f". Notes: {shortened(' '.join(self.notes))}" if self.notes else ""
+        names = listed([r.metric for r in self.rows], 40, each=str)
+        raise KeyError(f"{quoted(metric)} is not in this report; it has {names}{notes}")
 
     def __contains__(self, metric):
         return any(r.metric == metric for r in self.rows)
@@ -138,25 +142,36 @@ class Report:
         return [self.name, "value", f"{percent:g} % interval", "better", "reference values"]
 
     def __repr__(self):
-        table = [self.head] + [r.cells() for r in self.rows]
+        rows = self.head, *(r.cells() for r in self)
+        table = [[" ".join(readable(c).split()) for c in row] for row in rows]
         wide = [max(len(row[i]) for row in table) for i in range(4)] + [0]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, wide)).rstrip() for row in table]
         rule = "─" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:], *(f"· {n}" for n in self.notes)])
+        return "\n".join([lines[0], rule, *lines[1:], *(f"· {readable(n)}" for n in self.notes)])
 
     def _repr_markdown_(self):
         table = markdown_table(self.head, [r.cells() for r in self.rows], "lrcll")
-        return "\n".join([table, *(f"\n{markdown_cell(n)}" for n in self.notes)]) + "\n"
+        return "\n".join([table, *(f"\n{markdown_line(n)}" for n in self.notes)]) + "\n"
 
     def _repr_html_(self):
         table = html_table(self.head, [r.cells() for r in self.rows], "lrcll")
-        return table + "".join(f"<p>{escape(n)}</p>" for n in self.notes)
+        return table + "".join(f"<p>{html_text(n)}</p>" for n in self.notes)
 
     def to_dict(self) -> dict:  # of numbers, strings, lists and dicts; None stands for NaN
         "Everything in the report, ready for JSON."
         rows, notes = [asdict(r) for r in self.rows], list(self.notes)
         content = {"name": self.name, "rows": rows, "notes": notes, "settings": dict(self.settings)}
         return _finite(content)
+
+    def to_frame(self):  # a pandas DataFrame, NaN where a metric has none
+        "A line for each metric: value, interval, what is better, and each reference value."
+        rows = []
+        for r in self.rows:
+            found = dict(metric=r.metric, value=r.value, low=r.low, high=r.high, better=r.better)
+            rows.append(found | {b.kind: b.value for b in r.references})
+        columns = ["metric", "value", "low", "high", "better"]
+        columns += [k for k in dict.fromkeys(k for row in rows for k in row) if k not in columns]
+        return load_pandas().DataFrame(rows, columns=columns).set_index("metric")
 
     def save(
         self,
@@ -179,7 +194,7 @@ class Report:
         "Read a report back."
         path = _report_file(path)
         try:
-            d = json.loads(path.read_text(encoding="utf-8"))
+            d = json.loads(read_bounded(path, _MOST_BYTES).decode())
             if d.pop("sha256", None) != _checksum(d):
                 raise ValueError("its checksum is wrong")
             rows = [_read_row(r) for r in d["rows"]]

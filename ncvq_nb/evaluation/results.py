@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 # %% ../../nbs/evaluation/results.ipynb #1ac62cb5
+from ..drawing.layout import short_label, short_labels
 from ..drawing.style import Figure, PALETTE, new_figure, styled
 from .report import Report
-from ..io.markup import markdown_table
-from ..io.storage import write_atomically
+from ..io.markup import markdown_line, markdown_table
+from ..io.storage import read_bounded, write_atomically
+from ..io.wording import listed, quoted, shortened
 
 # %% ../../nbs/evaluation/results.ipynb #524f58e8
 KEYS = ("dataset", "setting", "seed")  # what a row is of; all its other names are metrics
@@ -38,8 +40,17 @@ def _as_text(found):
     return median if found[1] == found[2] else f"{median} ({low}–{high})"
 
 # %% ../../nbs/evaluation/results.ipynb #7f63f22d
+_MOST_BYTES = 2**24  # of a table
+
+
 def _checksum_file(path):
     return path.with_name(f"{path.name}.sha256")
+
+
+def _last_line(path):
+    "The last line of a text file, which is what an error says."
+    lines = read_bounded(path, 2**22).decode(errors="replace").strip().splitlines()
+    return shortened(lines[-1]) if lines else "for an unknown reason"
 
 
 def _parse(name, text):
@@ -48,7 +59,7 @@ def _parse(name, text):
         return text
     if name == "seed":
         return int(text)
-    return float(text) if text else float("nan")
+    return float("nan") if text == "" else float(text)
 
 # %% ../../nbs/evaluation/results.ipynb #277d9be9
 def _panel(ax, rows, groups, name):
@@ -62,8 +73,9 @@ def _panel(ax, rows, groups, name):
             ax.plot([g[name][0]] * 2, [i - 0.35, i + 0.35], "k-", lw=1.2)
     several = len({g["dataset"] for g in groups}) > 1
     names = [f"{g['dataset']} · {g['setting']}" if several else g["setting"] for g in groups]
-    ax.set(title=name, ylim=(len(groups) - 0.5, -0.5))
-    ax.set_yticks(range(len(groups)), names)
+    ax.set_title(short_label(name, 40), parse_math=False)
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.set_yticks(range(len(groups)), short_labels(names, 40), parse_math=False)
     ax.locator_params(axis="x", nbins=5)
     ax.grid(axis="x", lw=0.3, color=".85")
 
@@ -83,18 +95,18 @@ class Results(list):
         for path in sorted(Path(folder).glob("*/*/*/report.json")):
             dataset, setting, seed = path.parts[-4:-1]
             try:
-                report = Report.load(path)
+                report, seed = Report.load(path), int(seed)
             except (ValueError, KeyError, TypeError) as e:
                 said = f"{e}; it is left out, run the grid again to make it anew"
                 warnings.warn(said, stacklevel=2)
                 continue
-            row = dict(dataset=dataset, setting=setting, seed=int(seed))
+            row = dict(dataset=dataset, setting=setting, seed=seed)
             for r in report:
                 row[r.metric] = r.value
                 row |= {f"{r.metric}, {v.kind}": v.value for v in r.references}
             rows.append(row)
         rows.failed = {
-            "/".join(p.parts[-4:-1]): p.read_text(encoding="utf-8").strip().splitlines()[-1]
+            "/".join(p.parts[-4:-1]): _last_line(p)
             for p in sorted(Path(folder).glob("*/*/*/error.txt"))
         }
         return rows
@@ -120,15 +132,21 @@ class Results(list):
     ) -> "Results":
         "Rows from a CSV file."
         path = Path(path)
-        content, note = path.read_bytes(), _checksum_file(path)
+        content, note = read_bounded(path, _MOST_BYTES), _checksum_file(path)
         digest = hashlib.sha256(content).hexdigest()
-        if note.exists() and note.read_text().split()[:1] != [digest]:
+        if note.exists() and read_bounded(note, 2**12).split()[:1] != [digest.encode()]:
             raise ValueError(
                 f"{path} is not what was saved: its checksum differs from that in {note.name}. "
                 f"Run the grid again, or delete {note.name} if you changed the table"
             )
-        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        return cls({k: _parse(k, v) for k, v in row.items()} for row in rows)
+        try:
+            rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+            found = cls({k: _parse(k, v) for k, v in row.items()} for row in rows)
+        except (ValueError, TypeError, csv.Error) as e:
+            raise ValueError(f"{path} is no table of results ({shortened(str(e), 200)})") from e
+        if found and (missing := [k for k in KEYS if k not in found[0]]):
+            raise ValueError(f"{path} is no table of results: it has no column {listed(missing)}")
+        return found
 
     @property
     def metrics(self) -> list[str]:
@@ -139,8 +157,8 @@ class Results(list):
         "The metrics asked for; without any, those that are no reference values."
         for m in metrics:
             if m not in self.metrics:
-                there = ", ".join(map(repr, self.metrics))
-                raise KeyError(f"{m!r} is no metric here; there are {there}")
+                there = listed(self.metrics, 40)
+                raise KeyError(f"{quoted(m)} is no metric here; there are {there}")
         return list(metrics) or [m for m in self.metrics if ", " not in m]
 
     def summary(
@@ -170,14 +188,15 @@ class Results(list):
         ]
         align = "ll" + "r" * (len(head) - 2)
         text = markdown_table(head, rows, align) if rows else "no results yet"
-        return "\n".join([text, *(f"\n{cell} failed: {why}" for cell, why in self.failed.items())])
+        failed = (f"{cell} failed: {why}" for cell, why in self.failed.items())
+        return "\n".join([text, *(f"\n{markdown_line(line)}" for line in failed)])
 
     @styled
     def plot(
         self,
         *metrics: str,  # as in `summary`; a panel each
         width: float = 7.0,  # inches
-    ) -> Figure:
+    ) -> Figure:  # of matplotlib
         "Every run as a dot and the median of its data set and setting as a bar."
         groups, names = self.summary(*metrics), self._chosen(metrics)
         if not groups or not names:
