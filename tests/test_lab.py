@@ -246,8 +246,25 @@ def save(page, path):
     return notebook(path)
 
 
-def run_all(browser, lab, folder, name, shot):
-    "Open a notebook, Run All, save; gives the saved notebook, and leaves a screenshot in any case."
+def shift_tab(page, shot):
+    "What Shift-Tab shows behind `NCVQ(`, in a new cell of the notebook that was run."
+    page.locator(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt").last.click()
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.type("from ncvq_nb import NCVQ")
+    page.keyboard.press("Shift+Enter")
+    until(page, "the import comes to an end", all_ran, 60)
+    page.keyboard.type("NCVQ(")
+    page.keyboard.press("Shift+Tab")
+    tip = page.locator(".jp-Tooltip")
+    tip.wait_for(timeout=30_000)
+    page.screenshot(path=shot)
+    return tip.inner_text()
+
+
+def run_all(browser, lab, folder, name, shot, then=None):
+    """Open a notebook, Run All, save; gives the saved notebook, and leaves a screenshot in any
+    case. `then` looks at the page while its kernel is still there."""
     (url, token), path = lab, folder / "nbs" / f"{name}.ipynb"
     page = browser.new_page(viewport=dict(width=1300, height=1500))
     page.set_default_timeout(120_000)  # a busy machine
@@ -272,6 +289,8 @@ def run_all(browser, lab, folder, name, shot):
         if drawn.count():
             drawn.last.scroll_into_view_if_needed()
         assert all(seen["figures"]), f"a figure was not drawn: {seen}"
+        if then:
+            then(page)
         return saved
     finally:
         page.screenshot(path=shot)
@@ -307,18 +326,21 @@ def a_link():
 
 @pytest.mark.slow
 def test_notebooks_run_in_jupyterlab(browser, tmp_path, shots):
-    "One JupyterLab for all, for it takes long to start: pages, a link, and a page that fails."
+    """One JupyterLab for all, for it takes long to start: pages, what Shift-Tab shows, a link,
+    and a page that fails."""
     prepare(tmp_path)
-    found = {}
+    found, tips, tip_shot = {}, [], shots / "lab-shift-tab.png"
     with started(tmp_path) as lab:
         for name in NAMES:
             shot = shots / f"lab-{name.replace('/', '-')}.png"
-            saved = run_all(browser, lab, tmp_path, name, shot)
+            then = None if tips else lambda page: tips.append(shift_tab(page, tip_shot))
+            saved = run_all(browser, lab, tmp_path, name, shot, then)
             if wrong := complaints(saved, notebook(PAGES[name])):
                 found[name] = wrong
         follow_a_link(browser, lab, *a_link())
         saved = run_all(browser, lab, tmp_path, "io/bad", shots / "lab-raises.png")
     assert not found
+    assert "dim : int, default=64\n    Channels of encoder and decoder" in tips[0], tips
     # the same way with a notebook that fails: the browser shows it, the file says it
     bad = {"cells": [cell(source) for source in RAISES]}
     want = ["cell 2 raised ValueError: on purpose", "cell 3 was not executed"]
