@@ -15,8 +15,8 @@ cfg = prep.settings()
 
 project, author, release = cfg["title"], cfg["author"], cfg["version"]
 project_copyright = cfg["copyright"]
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "mathml"]
-exclude_patterns = ["_build", "images"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "mathml", "excerpts"]
+exclude_patterns = ["_build", "images", "fonts"]
 
 nb_execution_mode = "off"  # tests run the notebooks; the site shows what they stored
 nb_merge_streams = True

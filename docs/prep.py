@@ -32,6 +32,7 @@ ANNEXES = {  # sub-folders of nbs/, each behind those that it imports
     "drawing": "How figures are drawn",
     "estimator": "Parts of the estimator, and saved models",
     "evaluation": "Evaluation and reports",
+    "terminal": "Commands",
     "interop": "Other libraries",
     "bench": "Benchmark",
 }
@@ -440,6 +441,8 @@ def site():
         text = contents(entries, caption) or "\n"
         (folder / f"_{key}.txt").write_text(text, encoding="utf-8")
     (folder / "_annexes.txt").write_text(annex_list(lists), encoding="utf-8")
+    first = next(c["source"] for c in cells_of(pages()["index"]) if c["cell_type"] == "code")
+    (folder / "_first.txt").write_text(f"```python\n{first}\n```\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

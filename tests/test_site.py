@@ -11,9 +11,14 @@ import sys
 from functools import lru_cache
 from html.parser import HTMLParser
 from importlib import import_module
+from io import BytesIO
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+from conftest import THOROUGH
+from PIL import Image
 from test_house import PAGES, ROOT, cells_of, copy, notebook, prep, source
 
 DOT = (
@@ -58,7 +63,7 @@ class Page(HTMLParser):
         super().__init__()
         self.ids = set()
         self.links, self.loads, self.images, self.headings = [], [], [], []
-        self.n_math = 0
+        self.n_math, self.in_math, self.math = 0, False, ""
         self.feed(text(path))
 
     def handle_starttag(self, tag, attrs):
@@ -76,6 +81,14 @@ class Page(HTMLParser):
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
         self.n_math += tag == "math"
+        self.in_math |= tag == "math"
+
+    def handle_endtag(self, tag):
+        self.in_math &= tag != "math"
+
+    def handle_data(self, data):
+        if self.in_math:
+            self.math += data
 
 
 parsed = lru_cache(maxsize=None)(Page)  # the longest pages take a second
@@ -144,6 +157,39 @@ def test_checks_can_fail(tmp_path):
         "s.css: https://fonts.example/f",
         "s.js: https://api.example/",
     ]
+
+
+def formula(tex, display="block"):
+    pytest.importorskip("latex2mathml", reason="the site needs the extra `docs`")
+    import mathml
+
+    return mathml.mathml(SimpleNamespace(astext=lambda: tex), display)
+
+
+def test_formulas_in_forms_that_browsers_draw():
+    bars = r'<mo (?:\w+="\w+" ?)*form="(\w+)"[^>]*>‖'
+    assert re.findall(bars, formula(r"\lVert z - e_k \rVert^2")) == ["prefix", "postfix"]
+    assert "‖" in formula(r"p \,\big\|\, q") and "\\" not in formula(r"p \,\big\|\, q")
+    bars = r'form="(\w+)"[^>]*>\|'
+    assert re.findall(bars, formula(r"|x| \le \lvert y \rvert")) == ["prefix", "postfix"] * 2
+    letters = formula(r"\mathcal L + \mathcal N + \mathbb R + \mathbb 1 + \mathcal{L}")
+    assert [c for c in "ℒ𝒩ℝ𝟙" if c not in letters] == [] and "mathvariant" not in letters
+    assert '<mrow class="overline"' in formula(r"\overline{x^2}")
+    brace = formula(r"\underbrace{x^2}_{\text{time}}")
+    assert '<munder><mrow class="underbrace"' in brace and "⏟" not in brace
+    assert "<munder><mo" in formula(r"\min_k x") and "munder" not in formula(r"\min_k x", "inline")
+    grouped = formula(r"\Bigl( x \Bigr)^2")
+    assert re.search(r"<msup><mrow><mo [^>]*>\(</mo><mi>x</mi><mo [^>]*>\)</mo></mrow>", grouped)
+    assert 'form="prefix">−' in formula("a = -b") and 'form="prefix">−' not in formula("a - b")
+    assert '<mo lspace="0.167em" rspace="0.167em">log</mo>' in formula(r"p \log p")
+
+
+def test_long_formulas_can_be_broken_and_short_ones_only_at_wide_spaces():
+    assert formula("a = b").count("<math") == 1
+    assert formula(r"a = b, \qquad c = d").count("<math") == 2
+    terms = " + ".join(f"a_{i}(x + y)" for i in range(4))
+    assert formula(f"b = {terms}").count("<math") == 5  # before = and +, not inside of brackets
+    assert formula(f"b = {terms}", "inline").count("<math") == 1
 
 
 def test_front_page_says_what_the_index_runs():
@@ -220,6 +266,26 @@ def test_a_new_page_is_listed_and_linked(site):
     assert 'href="../07_training.html#training"' in page and 'alt="One red dot."' in page
 
 
+@pytest.mark.slow
+def test_the_font_has_every_character_of_the_formulas(site):
+    "As docs/fonts/make.py put them there; of a single letter a browser draws the italic one."
+    listed = re.search(r'CHARACTERS = """(.*?)"""', text(ROOT / "docs" / "fonts" / "make.py"), re.S)
+    ranges = [[int(n, 16) for n in part.split("-")] for part in listed[1].split()]
+    has = {chr(c) for r in ranges for c in range(r[0], r[-1] + 1)}
+    used = set("".join(parsed(p).math for p in site.rglob("*.html"))) - {"\n"}
+    assert len(used) > 100 and not used - has, sorted(used - has)
+
+
+@pytest.mark.slow
+def test_front_page_shows_what_it_is_for(site):
+    "A figure, the first lines of the overview as code, and uses with their pages."
+    html = text(site / "index.html")
+    start = html[: html.index('id="install"')]
+    code = re.sub("<[^>]+>", "", start)
+    assert 'class="hero"' in start and "model.sample(100, y=2" in code
+    assert len(re.findall(r'<li><p><strong><a [^>]*href="notebooks/', start)) == 6
+
+
 HIDDEN = re.compile(r"#\| (hide|output: false|include: false)")
 
 
@@ -263,9 +329,11 @@ def test_every_public_name_has_its_parameters(site):
             if not getattr(maker, "__module__", "").startswith("ncvq_nb"):
                 continue  # a class whose parameters are those of another library
             block = parts[1].split('class="py ')[0]
+            assert "-----" not in block, f"{where}.{public}: sections of a docstring"
             for k, v in docments(thing, full=True).items():
                 if k not in ("return", "self") and isinstance(v.docment, str):
-                    assert f"<strong>{k}</strong>" in block, f"{where}.{public}: no row for {k}"
+                    rows = block.count(f"<strong>{k}</strong>")
+                    assert rows == 1, f"{where}.{public}: {rows} rows for {k}"
                     n += 1
     assert n > 200
 
@@ -273,17 +341,26 @@ def test_every_public_name_has_its_parameters(site):
 # In a browser
 
 LOOK = """() => {
-  const allowed = 'pre, .table-wrapper, div.math, div.cell_output, math, .copybtn';
+  const allowed = '.table-wrapper, div.cell_output, .copybtn';
   const root = document.documentElement, article = document.querySelector('article');
   const outside = e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(allowed);
   const images = [...document.images].filter(i => !i.naturalWidth && i.loading != 'lazy');
   const out = [...document.querySelectorAll('article *')].filter(outside);
+  const all = what => [...document.querySelectorAll('article ' + what)];
+  const size = e => e.getBoundingClientRect();
+  const em = e => parseFloat(getComputedStyle(e).fontSize);
+  const fits = e => e.scrollWidth <= e.clientWidth + 1 && e.scrollHeight <= e.clientHeight + 1;
+  const bars = all('mo').filter(e => e.textContent == '‖');
+  const clipped = all('pre, article div.math').filter(e => !fits(e));
   return {
     wide: root.scrollWidth - root.clientWidth,
     broken: images.map(i => i.src),
     paper: getComputedStyle(document.body).backgroundColor,
     ink: getComputedStyle(article ?? document.body).color,
     out: out.map(e => e.tagName + ' ' + e.textContent.slice(0, 40)).slice(0, 3),
+    clipped: clipped.map(e => e.textContent.slice(0, 60)),
+    tall: bars.filter(e => size(e).height > 1.5 * em(e)).map(e => e.parentNode.textContent),
+    font: !all('math').length || document.fonts.check('16px "ncvq_nb Math"'),
   };
 }"""
 SHAPES = dict(
@@ -294,7 +371,8 @@ SHAPES = dict(
     ),
 )
 # One page of each kind: lists, prose, formulas, the longest reference, names, a search box
-KINDS = "index notebooks/index notebooks/05_ssl notebooks/09_generator notebooks/api search".split()
+KINDS = ["index", *(f"notebooks/{n}" for n in ("index", "06_tokenizer", "09_generator", "api"))]
+KINDS.append("search")
 
 
 def light(rgb):
@@ -307,7 +385,7 @@ def trouble_with(page, path, dark):
     paper, ink = light(seen["paper"]), light(seen["ink"])
     if seen["wide"] > 0:
         yield f"{path.name} is {seen['wide']} px too wide: {seen['out']}"
-    if seen["out"] or seen["broken"]:
+    if seen["out"] or seen["broken"] or seen["clipped"] or seen["tall"] or not seen["font"]:
         yield f"{path.name}: {seen}"
     if (paper < 80) != dark or abs(paper - ink) < 100:
         yield f"{path.name}: {seen['ink']} on {seen['paper']}"
@@ -316,8 +394,9 @@ def trouble_with(page, path, dark):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pages_in_a_browser(site, browser, shots, shape):
-    """No page is wider than the screen, light is light and dark is dark, no script fails, and from
-    disk nothing else is asked for. What fits a phone fits a desktop: there all pages are looked at,
+    """No page is wider than the screen, no code and no formula wider than its place, no bar taller
+    than its line, light is light and dark is dark, no script fails, and from disk nothing else is
+    asked for. What fits a phone fits a desktop: there every third page is looked at (by night all),
     elsewhere one of each kind."""
     context = browser.new_context(**SHAPES[shape])
     context.set_default_timeout(180_000)  # a busy machine
@@ -331,9 +410,9 @@ def test_pages_in_a_browser(site, browser, shots, shape):
     page.on("requestfailed", lambda r: trouble.append(f"did not get {r.url}"))
     page.on("pageerror", lambda e: trouble.append(f"script: {e}"))
     kinds = [site / f"{k}.html" for k in KINDS]
-    every = sorted(site.rglob("*.html"))
+    many = sorted(site.rglob("*.html"))[:: 1 if THOROUGH else 3]
     try:
-        for path in every if shape == "phone" else kinds:
+        for path in {*kinds, *many} if shape == "phone" else kinds:
             trouble += trouble_with(page, path, dark=shape == "dark")
             if path in kinds[:4]:
                 name = "-".join(path.relative_to(site).with_suffix("").parts)
@@ -343,12 +422,41 @@ def test_pages_in_a_browser(site, browser, shots, shape):
     assert not trouble, trouble
 
 
+BRACES = """() => [...document.querySelectorAll('math .underbrace')].map(e => {
+  const {x, bottom, width} = e.getBoundingClientRect();
+  return {x, y: bottom - 6, width, height: 6};
+})"""
+
+
+def covered(png):
+    "The share of columns in which something is drawn."
+    gray = np.asarray(Image.open(BytesIO(png)).convert("L"), float)
+    return float((np.ptp(gray, 0) > 30).mean())
+
+
 @pytest.mark.slow
-def test_search_works_from_disk(site, browser):
+def test_braces_are_as_wide_as_what_they_name(site, browser):
+    "What was painted is looked at: a browser's own brace has parts that are not drawn."
+    page = browser.new_page(viewport=dict(width=1400, height=9000), device_scale_factor=2)
+    page.goto((site / "notebooks" / "06_tokenizer.html").as_uri())
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = [covered(page.screenshot(clip=c)) for c in page.evaluate(BRACES)]
+        assert len(found) == 5 and min(found) > 0.95, (scheme, found)
+    page.close()
+
+
+@pytest.mark.slow
+def test_search_works_from_disk(site, browser, shots):
+    "Pages are found, and the lines around the word stand below each."
     page = browser.new_page()
     page.set_default_timeout(180_000)
     page.goto((site / "search.html").as_uri() + "?q=perplexity")
     page.wait_for_selector("ul.search li a", timeout=60_000)
+    page.wait_for_selector("ul.search li p.context", timeout=60_000)
     found = [a.get_attribute("href") for a in page.query_selector_all("ul.search li a")]
+    said = [p.inner_text() for p in page.query_selector_all("ul.search li p.context")]
+    page.screenshot(path=shots / "site-search.png")
     page.close()
     assert any("04_vq.html" in f for f in found), found
+    assert sum("perplexity" in s.lower() for s in said) >= min(3, len(said)), said
