@@ -160,6 +160,10 @@ def test_a_folder_does_not_hide_a_ucr_set(tmp_path, monkeypatch):
     with says("label='last' is for tables"):
         find_dataset("GunPoint", label="last")
     assert find_dataset("GunPoint", label=None).y_test is None
+    with says("drop='x' is for tables"):
+        find_dataset("GunPoint", drop="x")
+    with says("name is", "…"):
+        load_ucr("/" * 10_000)
 
 
 # aeon
@@ -205,8 +209,8 @@ def test_aeon_missing_offline_and_there(monkeypatch):
     assert data.X_test.shape == (2, 1, 5) and data.y_train.tolist() == [1, 2]
     assert data.name == "Coffee"
     with_aeon(monkeypatch, lambda name, split: ([np.zeros((1, 5)), np.zeros((1, 6))], y))
-    with says("PLAID", "unequal length (5 to 6)"):
-        load_ucr("PLAID")
+    data = load_ucr("PLAID")  # of unequal length
+    assert np.isnan(data.X_train[:, 0]).sum(1).tolist() == [1, 0]
 
 
 # A few more sets, where they lie beside the checkout: odd lengths, 27 series, 60 classes, −1 and 1

@@ -3,6 +3,8 @@
 import os
 import pickle
 import struct
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from test_tables import WORDS
 from toys import says
 
+import ncvq_nb.io.npz as npz_room
 from ncvq_nb.io.archive import load_ucr
 from ncvq_nb.io.files import read_dataset, read_series
 
@@ -31,13 +34,13 @@ def test_files_that_cannot_be_read(tmp_path):
         read_series(tmp_path / "nowhere.csv")
     with says("folder", "load_ucr", kind=IsADirectoryError):
         read_series(tmp_path)
-    for name in ("a.parquet", "a.npy", "a"):
+    for name in ("a.doc", "a"):
         (f := tmp_path / name).touch()
-        with says(name, "allowed are .npz, .csv, .tsv and .ts"):
+        with says(name, "allowed are .npz, .npy, .csv, .tsv, .ts, .arff and .parquet"):
             read_series(f)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".ts", ".npz"])
+@pytest.mark.parametrize("suffix", [".csv", ".ts", ".npz", ".npy", ".arff", ".parquet"])
 def test_a_device_is_no_data_set(tmp_path, suffix):
     for name, target in (("zero", "/dev/zero"), ("null", "/dev/null")):
         (f := tmp_path / f"{name}{suffix}").symlink_to(target)
@@ -92,6 +95,14 @@ HEAD = "@classLabel true a b\n@data\n"
         (HEAD + "1,b,3:a\n", ["'b', not a finite number"]),
         (HEAD + "1,2,3\n", ["parted by ':'"]),
         ("@targetLabel true\n@data\n1,2:0.5\n", ["0.5", "np.digitize"]),
+        # a header that lies
+        (HEAD + "1,2:a\n3,4:c\n", ["line 4", "label 'c'", "@classLabel, 'a', 'b'"]),
+        ("@univariate true\n" + HEAD + "1,2:3,4:a\n", ["line 4: 2 channels", "@univariate true"]),
+        ("@dimensions 3\n" + HEAD + "1,2:3,4:a\n", ["line 4: 2 channels", "@dimensions 3"]),
+        ("@seriesLength 3\n" + HEAD + "1,2:a\n", ["line 4: 2 values", "@serieslength 3"]),
+        ("@classLabel false\n@data\n1,2:a\n", ["line 3", "'a', looks like a label"]),
+        (HEAD + "1,2:?\n", ["line 3: the label is missing ('?')", "missing="]),
+        (HEAD + f"1,2:{'b' * 5000}\n", ["line 3: a label of 5,000 characters"]),
     ],
 )
 def test_ts_refuses(tmp_path, text, parts):
@@ -160,9 +171,12 @@ def test_labels_of_an_npz_under_another_name_are_not_passed_over(tmp_path, name)
     np.savez(f, **held, **{name: y})
     with says(f"but {name!r}", "label=None"):
         read_dataset(f)
-    assert read_dataset(f, label=None).y_train is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert read_dataset(f, label=None).y_train is None
     np.savez(f, X=X, y=y, labels=np.arange(6), note=np.arange(3))
-    assert read_dataset(f).y_train.tolist() == [0, 1] * 3
+    with pytest.warns(UserWarning, match="a.npz: not read, .*'labels', 'note'"):
+        assert read_dataset(f).y_train.tolist() == [0, 1] * 3
 
 
 @fuzz(
@@ -191,6 +205,185 @@ def test_arrays_come_back_from_npz(home, pair, words, kind, compress):
     if kind == "split":
         assert np.array_equal(found.X_test, found.X_train[::-1])
         assert np.array_equal(found.y_test, found.y_train[::-1])
+
+
+def test_parts_of_an_npz_whose_meaning_is_plain_are_taken(tmp_path):
+    X, y, f = rng.normal(size=(6, 9)).astype("f4"), np.arange(6) % 2, tmp_path / "a.npz"
+    for held in (
+        dict(X=X, y=y, X_test=X[::-1], y_test=y[::-1]),
+        dict(x_train=X, y_train=y, x_test=X[::-1], y_test=y[::-1]),
+        dict(X=X, y_train=y, X_test=X[::-1], y_test=y[::-1]),
+    ):
+        np.savez(f, **held)
+        data = read_dataset(f)
+        assert np.array_equal(data.X_train[:, 0], X) and np.array_equal(data.y_train, y)
+        assert (
+            np.array_equal(data.X_test, data.X_train[::-1]) and data.y_test.tolist() == [1, 0] * 3
+        )
+    np.savez(f, X=X, X_train=X)
+    with says("has both 'X' and 'X_train'"):
+        read_dataset(f)
+    np.savez(f, X=X, y=y, groups=list("aabbcc"))
+    assert read_dataset(f).groups_train.tolist() == list("aabbcc")
+
+
+def test_only_what_is_needed_is_read_and_its_size_is_bounded(tmp_path, monkeypatch):
+    f, X, read = tmp_path / "a.npz", rng.normal(size=(6, 9)), []
+    real = np.lib.npyio.NpzFile.__getitem__
+    monkeypatch.setattr(
+        np.lib.npyio.NpzFile, "__getitem__", lambda z, k: (read.append(k), real(z, k))[1]
+    )
+    zeros = np.zeros((1000, 1000))
+    np.savez_compressed(f, X_train=X, y_train=np.arange(6), X_test=X, more=zeros)
+    with pytest.warns(UserWarning, match="'more'"):
+        read_series(f)
+    assert read == ["X_train", "y_train"]
+    monkeypatch.setattr(npz_room, "_ALWAYS", 2**20)
+    np.savez_compressed(f, X=zeros)
+    with says("a.npz", "the array 'X' would inflate", "into 8,000,128", "np.savez"):
+        read_series(f)
+    np.savez(f, X=zeros)
+    assert read_series(f)[0].shape == (1000, 1, 1000)
+    np.savez(f, X=X, y=["a"] * 5 + ["b" * 1001])
+    with says("a.npz: y has labels of up to 1,001 characters"):
+        read_series(f)
+
+
+# Other formats
+
+
+def test_npy(tmp_path):
+    np.save(f := tmp_path / "a.npy", X := rng.normal(size=(5, 2, 9)).astype("f4"))
+    assert np.array_equal(read_series(f)[0], X) and read_dataset(f).y_train is None
+    np.save(f, np.array([{}, 1], object))
+    with says("a.npy", "pickled objects"):
+        read_series(f)
+    f.write_bytes(b"no array")
+    with says("a.npy is no readable .npy file"):
+        read_series(f)
+
+
+ARFF = """% made by a test
+@relation t
+@attribute 'att 1' numeric
+@attribute att2 REAL
+@attribute target {1,2}
+
+@data
+0.5,1,2
+0.25,-1e3,1
+"""
+
+
+def test_arff(tmp_path):
+    (f := tmp_path / "a.arff").write_text(ARFF)
+    data = read_dataset(f)
+    assert data.X_train.tolist() == [[[0.5, 1]], [[0.25, -1000]]]
+    assert data.y_train.tolist() == [2, 1]
+    want, _ = pytest.importorskip("scipy.io.arff").loadarff(f)
+    assert [[r[0], r[1]] for r in want] == data.X_train[:, 0].tolist()
+    for text, parts in (
+        (ARFF.replace("-1e3", "?"), ["line 9: value 2", "missing ('?')"]),
+        (ARFF.replace("0.5,1,2", "0.5,1"), ["line 9: 3 values, but line 8 has 2"]),
+        (ARFF.replace("REAL", "relational"), ["line 4", "several channels", ".ts"]),
+        (ARFF.replace("@data", ""), ["no '@data' line"]),
+        (ARFF.replace("0.5,1,2", "{0 1, 2 3}"), ["line 8: sparse rows"]),
+    ):
+        f.write_text(text)
+        with says("a.arff", *parts):
+            read_series(f)
+
+
+def test_parquet_is_read_by_pandas_or_converted_in_two_lines(tmp_path, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(dict(t0=[0.5, 1, 2], t1=[1.5, 2, 3], kind=list("aba")))
+    (f := tmp_path / "a.parquet").write_bytes(b"PAR1")
+
+    def without(path):
+        raise ImportError("no engine")
+
+    monkeypatch.setattr(pd, "read_parquet", without)
+    lines = ["import pandas as pd\n", f"pd.read_parquet({str(f)!r}).to_csv("]
+    with says("a.parquet", "pip install pandas pyarrow", *lines, kind=ImportError):
+        read_series(f)
+    monkeypatch.setattr(pd, "read_parquet", lambda path: frame)
+    data = read_dataset(f)
+    assert data.y_train.tolist() == list("aba") and data.X_train.shape == (3, 1, 2)
+    (g := tmp_path / "a.xlsx").touch()
+    with says("a.xlsx", "Two lines", "pd.read_excel"):
+        read_series(g)
+
+
+# Data frames, by the rules of tables
+
+
+def test_data_frames_are_read_as_tables_are(tmp_path):
+    pd = pytest.importorskip("pandas")
+    A = rng.normal(size=(12, 30)).astype("f4")
+    frame = pd.DataFrame(A, columns=[f"t{i}" for i in range(30)])
+    frame.insert(0, "meter", np.arange(12) + 100)
+    frame["kind"] = ["a", "b"] * 6
+    frame.to_csv(f := tmp_path / "a.csv", index=False)
+    for source in (frame, f):
+        with says("column 'meter'", "drop='meter'"):
+            read_series(source)
+        X, y = found = read_series(source, id="meter")
+        assert np.array_equal(X[:, 0], A) and y.tolist() == ["a", "b"] * 6
+        assert found.said == "labels: column kind; identifiers: meter; samples: t0 … t29 (30)"
+        assert found.said in repr(found)
+        data = read_dataset(source, label=None, drop=["meter", "kind"], test_fraction=0.25)
+        assert data.y_train is None and len(data.X_test) == 3
+    two = pd.DataFrame(A, columns=[f"c{j}_t{i}" for j in range(2) for i in range(15)])
+    assert np.array_equal(read_series(two)[0], A.reshape(12, 2, 15))
+    mixed = two[sorted(two.columns, key=lambda n: int(n.split("t")[1]))]
+    assert np.array_equal(read_series(mixed)[0], A.reshape(12, 2, 15))
+    levels = pd.MultiIndex.from_product([["x", "y"], range(15)])
+    wide = pd.DataFrame(A, columns=levels)
+    assert np.array_equal(read_series(wide)[0], A.reshape(12, 2, 15))
+    wide[("label", "")] = ["a", "b"] * 6
+    assert read_series(wide)[1].tolist() == ["a", "b"] * 6
+    days = pd.DataFrame(A.T, index=pd.date_range("2024-01-01", periods=30))
+    with says("points in time"):
+        read_series(days, label=None)
+
+
+def test_numbers_that_were_said_to_mark_missing_values(tmp_path):
+    pd = pytest.importorskip("pandas")
+    A = rng.normal(size=(8, 5))
+    A[3, 2] = -9999
+    np.savez(f := tmp_path / "a.npz", X=A)
+    np.save(g := tmp_path / "a.npy", A.astype("i4"))
+    for source in (f, g, pd.DataFrame(A).add_prefix("t")):
+        with says("[3, ", "is missing (-9999)"):
+            read_dataset(source, missing=["?", -9999])
+        assert len(read_dataset(source).X_train) == 8
+
+
+def test_text_takes_the_room_that_it_needs(tmp_path):
+    "One text of 100,000 characters once made 5,001 of that size: 2 GB."
+    lines = [f"{'ab'[i % 2]},{i / 7},{i / 3}\n" for i in range(5000)]
+    (f := tmp_path / "a.csv").write_text(
+        "label,t0,t1\n" + "".join(lines) + "c" * 100_000 + ",1,2\n"
+    )
+    tracemalloc.start()
+    with says("line 5002: a label of 100,000 characters"):
+        read_series(f)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+def test_a_class_called_none_is_kept_when_asked_for():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(rng.normal(size=(8, 5))).add_prefix("t")
+    frame["label"] = ["None", "some"] * 4
+    with says("is missing ('None')"):
+        read_dataset(frame)
+    data = read_dataset(frame, missing=[], test_fraction=0.5)
+    assert data.classes.tolist() == ["None", "some"]
+    frame.loc[2, "label"] = None
+    with says("y[2] is missing"):
+        read_dataset(frame, missing=[])
 
 
 # Damage

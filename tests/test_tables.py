@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from toys import says
 
 from ncvq_nb.io.archive import load_ucr
-from ncvq_nb.io.files import read_series
+from ncvq_nb.io.files import read_dataset, read_series
+from ncvq_nb.io.tables import table_text
 
 rng = np.random.default_rng(0)
 GUN = load_ucr("GunPoint")
@@ -127,11 +128,13 @@ def test_a_table_of_whole_numbers_is_asked_about(tmp_path):
     "The first sample is not a label."
     f, counts = tmp_path / "a.csv", rng.integers(300, 900, (200, 12))
     rows = [",".join(map(str, row)) for row in counts]
-    for head in ([], [",".join(f"t{i}" for i in range(12))]):
-        f.write_text("\n".join(head + rows))
-        with says("no column looks like labels"):
-            read_series(f)
-        assert np.array_equal(read_series(f, label=None)[0][:, 0], counts)
+    f.write_text("\n".join(rows))
+    with says("no column looks like labels"):
+        read_series(f)
+    assert np.array_equal(read_series(f, label=None)[0][:, 0], counts)
+    f.write_text("\n".join([",".join(f"t{i}" for i in range(12)), *rows]))
+    X, y = read_series(f)  # a header that names samples and nothing else
+    assert y is None and np.array_equal(X[:, 0], counts)
     labelled = [f"{i % 3},{row}" for i, row in enumerate(rows)]  # 0, 1, 2 before whole numbers
     f.write_text("\n".join(labelled))
     assert read_series(f)[0].shape == (200, 1, 12) and set(read_series(f)[1]) == {0, 1, 2}
@@ -139,7 +142,7 @@ def test_a_table_of_whole_numbers_is_asked_about(tmp_path):
 
 def test_another_text_in_every_row_is_no_label(tmp_path):
     f = tmp_path / "a.csv"
-    f.write_text("day,0,1\n" + "".join(f"2024-01-{i:02},0.5,{i}\n" for i in range(1, 9)))
+    f.write_text("where,0,1\n" + "".join(f"2024-01-{i:02},0.5,{i}\n" for i in range(1, 9)))
     with says("another text in every row", "label='first'"):
         read_series(f)
     assert len(set(read_series(f, label="first")[1])) == 8
@@ -173,22 +176,27 @@ def test_columns_that_are_no_samples_are_not_read_as_such(tmp_path, name):
         ("", {}, ["is empty"]),
         ("\n\n", {}, ["is empty"]),
         ("1,0.5,0.5\n2,0.5\n", {}, ["line 2", "2 values, but line 1 has 3", "one length"]),
-        ("1,0.5,\n1,0.5,0.5\n", {}, ["line 1", "value 2", "missing ('')"]),
-        ("\n1,0.5,NaN\n1,0.5,0.5\n", {}, ["line 2", "missing ('NaN')", "shorter series"]),
-        ("1,0.5,?\n1,0.5,0.5\n", {}, ["missing ('?')"]),
-        ("1,0.5,NA\n1,0.5,0.5\n", {}, ["missing ('NA')"]),
-        ("1,0.5,inf\n1,0.5,0.5\n", {}, ["'inf', not a finite number"]),
-        ("1,0.5,abc\n1,0.5,0.5\n", {}, ["value 2", "'abc', not a finite number"]),
+        ("1,0.5,\n1,0.5,0.5\n", dict(label="first"), ["line 1", "value 2", "missing ('')"]),
+        (
+            "\n1,0.5,NaN\n1,0.5,0.5\n",
+            dict(label="first"),
+            ["line 2", "missing ('NaN')", "shorter series"],
+        ),
+        ("1,0.5,?\n1,0.5,0.5\n", dict(label="first"), ["missing ('?')"]),
+        ("1,0.5,NA\n1,0.5,0.5\n", dict(label="first"), ["missing ('NA')"]),
+        ("1,0.5,inf\n1,0.5,0.5\n", dict(label="first"), ["'inf', not a finite number"]),
+        ("1,0.5,abc\n1,0.5,0.5\n", dict(label="first"), ["value 2", "'abc', not a finite number"]),
         ("1,x,0.25\n2,0.5,0.5\n", {}, ["line 1", "'x'"]),
-        ("1;0,5;0,5\n1;0,5;0,5\n", {}, ["decimal point, not a comma"]),
-        ("1,0.5,1_5\n1,0.5,0.5\n", {}, ["value 2", "'1_5', not a finite number"]),
+        ("1;0,5;0,5\n2;0,5;0.5\n", {}, ["line 1", "'0,5', but '0.5' elsewhere"]),
+        ("1;1,234;5\n2;1,250;7\n", {}, ["line 1: '1,234'", "thousands or decimals"]),
+        ("1,0.5,1_5\n1,0.5,0.5\n", dict(label="first"), ["value 2", "'1_5', not a finite number"]),
         ("0.5,0.25\n0.25,0.5\n", {}, ["no column looks like labels", "label=None"]),
         ("".join(f"{i},0.5,0.25\n" for i in range(12)), {}, ["no column looks like labels"]),
         ("0.5,1,2\n0.25,1,2\n", dict(label="first"), ["0.5", "np.digitize"]),
-        ("1,0.5\n2,0.5\n", dict(label="kind"), ["label='kind'", "no header"]),
-        ("label,a,b\n1,0.5,1\n", dict(label="kind"), ["label='kind'", "label, a, b"]),
+        ("1,0.5\n2,0.5\n", dict(label="kind"), ["label='kind'", "'column 1', 'column 2'"]),
+        ("label,a,b\n1,0.5,1\n", dict(label="kind"), ["label='kind'", "'label', 'a', 'b'"]),
         ("1\n2\n", {}, ["no value stands beside the label"]),
-        ("a,0.5,1\n,0.5,1\n", dict(label="first"), ["y[1] is missing"]),
+        ("a,0.5,1\n,0.5,1\n", dict(label="first"), ["line 2: the label is missing ('')"]),
     ],
 )
 def test_tables_refuse(tmp_path, text, ask, parts):
@@ -207,6 +215,293 @@ def test_not_a_text_file(tmp_path):
         (f := tmp_path / name).write_bytes(content)
         with says(name, "UTF-8"):
             read_series(f)
+
+
+# Dialects
+
+
+def text_of(X, y=None, sep=",", head=None):
+    "Rows of numbers as text, the labels first."
+    rows = [[*([] if y is None else [y[i]]), *x] for i, x in enumerate(X.tolist())]
+    return "\n".join(sep.join(map(str, row)) for row in [*([head] if head else []), *rows]) + "\n"
+
+
+def read_text(tmp_path, text, **asked):
+    (f := tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    return read_dataset(f, **asked)
+
+
+A = rng.normal(size=(12, 24)).round(3)
+TWO = np.arange(12) % 2
+
+
+@pytest.mark.parametrize("parted", [";", "\t"])
+def test_decimal_commas(tmp_path, parted):
+    text = text_of(A, TWO, parted, ["label", *range(24)])
+    for first in ("", f"sep={parted}\n"):
+        data = read_text(tmp_path, first + text.replace(".", ","))
+        assert np.array_equal(data.X_train[:, 0], np.float32(A))
+        assert data.y_train.tolist() == TWO.tolist()
+    quoted = [",".join(f'"{v}"'.replace(".", ",") for v in row) for row in A.tolist()]
+    data = read_text(tmp_path, "\n".join(quoted), label=None)
+    assert np.array_equal(data.X_train[:, 0], np.float32(A))
+
+
+def test_decimal_commas_by_pandas(tmp_path):
+    pd = pytest.importorskip("pandas")
+    (frame := pd.DataFrame(A)).insert(0, "kind", np.where(TWO, "a;b", "c"))
+    frame.to_csv(f := tmp_path / "a.csv", sep=";", decimal=",", index=False)
+    X, y = read_series(f)
+    want = pd.read_csv(f, sep=";", decimal=",")
+    assert np.array_equal(X[:, 0], want.iloc[:, 1:].to_numpy(np.float32))
+    assert y.tolist() == want["kind"].tolist()
+
+
+# Headers of numbers
+
+
+@pytest.mark.parametrize("names", [range(400, 640, 10), range(2000, 2024), range(1, 25)])
+@pytest.mark.parametrize("place", ["first", "last", "absent"])
+@pytest.mark.parametrize("labels", ["text", "codes"])
+def test_headers_of_numbers(tmp_path, names, place, labels):
+    y = TWO if labels == "codes" else np.where(TWO, "ill", "well")
+    head, rows = list(map(str, names)), A.tolist()
+    if place == "first":
+        head, rows = ["species", *head], [[k, *x] for k, x in zip(y, rows)]
+    if place == "last":
+        head, rows = [*head, "diagnosis"], [[*x, k] for k, x in zip(y, rows)]
+    text = "\n".join(",".join(map(str, row)) for row in [head, *rows])
+    data = read_text(tmp_path, text)
+    assert np.array_equal(data.X_train[:, 0], np.float32(A))
+    assert data.y_train is None if place == "absent" else data.y_train.tolist() == y.tolist()
+    assert data.said.endswith(f"samples: {names[0]} … {names[-1]} (24)")
+    counts = rng.integers(0, 50, (12, 24))
+    if place == "absent":  # whole numbers below
+        data = read_text(tmp_path, text_of(counts, head=names))
+        assert np.array_equal(data.X_train[:, 0], counts)
+
+
+# The first column
+
+
+@pytest.mark.parametrize("start", [0, 100])
+def test_one_class_is_no_label_column(tmp_path, start):
+    paths = np.cumsum(np.c_[np.full(12, start), rng.normal(size=(12, 20))], 1)
+    with says("no column looks like labels"):
+        read_text(tmp_path, text_of(paths))
+    with says("no column looks like labels"):
+        read_text(tmp_path, text_of(np.c_[paths, TWO]))
+    data = read_text(tmp_path, text_of(np.c_[paths, TWO]), label="last")
+    assert data.X_train.shape == (12, 1, 21) and data.y_train.tolist() == TWO.tolist()
+    head = [f"t{i}" for i in range(21)]
+    assert read_text(tmp_path, text_of(paths, head=head)).X_train.shape == (12, 1, 21)
+    with says("both look like labels"):
+        read_text(tmp_path, text_of(np.c_[np.arange(12) // 2, A, TWO]))
+
+
+# What is no sample
+
+
+HEAD = [f"t{i}" for i in range(24)]
+
+
+@pytest.mark.parametrize(
+    "name", ["customer_id", "meter", "CustomerID", "Unnamed: 0", "index", "timestamp"]
+)
+def test_identifiers_are_named_and_set_aside(tmp_path, name):
+    text = text_of(A, range(101, 113), head=[name, *HEAD])
+    for label in ("auto", None):
+        with says(f"column {name!r}", f"drop={name!r}", f"id={name!r}", f"label={name!r}"):
+            read_text(tmp_path, text, label=label)
+    for asked in (dict(drop=name), dict(id=name), dict(drop="first"), dict(drop=[name])):
+        data = read_text(tmp_path, text, **asked)
+        assert np.array_equal(data.X_train[:, 0], np.float32(A)) and data.y_train is None
+        assert name in data.said and data.said in repr(data)
+
+
+def test_subject_and_diagnosis(tmp_path):
+    head = ["subject", *HEAD, "diagnosis"]
+    text = text_of(np.c_[A, TWO], np.arange(12) // 4, head=head)
+    with says("column 'subject'", "drop='subject'", "id='subject'"):
+        read_text(tmp_path, text)
+    data = read_text(tmp_path, text, id="subject")
+    assert data.said == "labels: column diagnosis; identifiers: subject; samples: t0 … t23 (24)"
+    assert data.y_train.tolist() == TWO.tolist() and data.said in data._repr_html_()
+    data = read_text(tmp_path, text, groups="subject", test_fraction=0.3)
+    assert len(set(data.groups_test)) == 1 and len(data.X_test) == 4
+    assert not set(data.groups_train) & set(data.groups_test)
+
+
+def test_names_of_columns_are_shown_as_text(tmp_path):
+    name = "<img src=x onerror=alert(1)>|\n`x`"
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(A, columns=HEAD).assign(**{name: TWO})
+    frame.to_csv(f := tmp_path / "a.csv", index=False)
+    data = read_dataset(f)
+    assert "<img src=x" not in data._repr_html_() and "\n" not in data.said
+    assert data.y_train.tolist() == TWO.tolist()
+
+
+def test_a_column_of_text_is_named_and_the_remedy_works(tmp_path):
+    text = text_of(A, [f"C{i:04}" for i in range(12)], head=["code", *HEAD])
+    with says("column 'code' holds text ('C0000')", "drop='code'"):
+        read_text(tmp_path, text, label=None)
+    with says("'code'", "another text in every row", "drop='first'"):
+        read_text(tmp_path, text)
+    for asked in (dict(drop="code"), dict(drop="first"), dict(id="code"), dict(label="code")):
+        assert np.array_equal(read_text(tmp_path, text, **asked).X_train[:, 0], np.float32(A))
+
+
+def test_columns_out_of_order_are_refused(tmp_path):
+    with says("'t2' comes after 't19'"):
+        read_text(tmp_path, text_of(A, head=sorted(HEAD)))
+
+
+def test_a_column_off_the_scale_or_that_counts_the_rows(tmp_path):
+    for values in (rng.permutation(12) + 4711, np.arange(1, 13)):
+        for head in (None, range(25)):
+            with says("'column 1'" if head is None else "'0'", "drop="):
+                read_text(tmp_path, text_of(A, values, head=head), label=None)
+            dropped = read_text(tmp_path, text_of(A, values, head=head), label=None, drop="first")
+            assert dropped.X_train.shape == (12, 1, 24)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("mark", ["NA", "?", "null", "NaT", "#N/A", "", "None", "N/A", "<NA>"])
+def test_a_missing_label_is_no_class(tmp_path, mark):
+    y = ["a", "b", mark, *"abababab", "a"]
+    with says("a.csv, line 4: the label is missing", "missing="):
+        read_text(tmp_path, text_of(A, y, head=["label", *HEAD]))
+    if mark:
+        data = read_text(tmp_path, text_of(A, y, head=["label", *HEAD]), missing=["x"])
+        assert data.y_train.tolist() == y and data.hold_out(0.3).y_test is not None
+
+
+def test_marks_for_missing_values_can_be_numbers(tmp_path):
+    B = A.copy()
+    B[3, 7] = -9999
+    with says("line 4: value 8", "missing ('-9999.0')"):
+        read_text(tmp_path, text_of(B), label=None, missing=-9999)
+    assert read_text(tmp_path, text_of(B), label=None).X_train[3, 0, 7] == -9999
+
+
+@pytest.mark.parametrize("pair", [("1E1", "10"), ("+1", "1"), ("01", "1"), ("1e0", "1.0")])
+def test_labels_that_are_one_number_stay_two_texts(tmp_path, pair):
+    y = list(pair) * 6
+    data = read_text(tmp_path, text_of(A, y, head=["label", *HEAD]))
+    assert data.y_train.tolist() == y
+    old = [f"{k}.0000000e+00" for k in (1, 2)] * 6  # as the archive once wrote them
+    assert read_text(tmp_path, text_of(A, old)).y_train.tolist() == [1, 2] * 6
+
+
+def test_a_label_of_bounded_length(tmp_path):
+    "A label of 180,000 characters over 5,001 rows took 3.6 GB: as long for each row."
+    y = ["a"] * 11 + ["b" * 100_000]
+    with says("a.csv, line 12: a label of 100,000 characters"):
+        read_text(tmp_path, text_of(A, y), label="first")
+
+
+# Pairs of files, and what we write
+
+
+def test_paired_tables_are_read_by_name(tmp_path):
+    head, B = ["label", *HEAD], np.c_[TWO, A]
+    (train := tmp_path / "m_TRAIN.csv").write_text(text_of(B, head=head))
+    (test := tmp_path / "m_TEST.csv").write_text(text_of(B[:, ::-1], head=head[::-1]))
+    data = read_dataset(train)
+    assert np.array_equal(data.X_test, data.X_train)
+    assert np.array_equal(data.y_test, data.y_train)
+    test.write_text(text_of(B, head=["label", *HEAD[:-1], "u"]))
+    with says("m_TEST.csv has no column 't23'"):
+        read_dataset(train)
+    test.write_text(text_of(np.c_[B, B[:, :1]], head=[*head, "more"]))
+    with says("m_TEST.csv has a column 'more'"):
+        read_dataset(train)
+    test.write_text(text_of(B))
+    with says("m_TEST.csv has no column"):
+        read_dataset(train)
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("labels", [None, [7, -1, 7, 7], ["a,b", "it's", 'say "x"', "ä\u0301"]])
+def test_what_is_written_is_read_back_equal(tmp_path, c, labels):
+    X = (rng.normal(size=(4, c, 17)) * 10.0 ** rng.integers(-30, 30, (4, c, 17))).astype("f4")
+    y = None if labels is None else np.array(labels)
+    data = read_text(tmp_path, table_text(X, y))
+    assert np.array_equal(data.X_train, X)
+    assert data.y_train is None if y is None else data.y_train.tolist() == labels
+
+
+# Long tables
+
+
+def long_text(ids, times, columns):
+    rows = zip(ids, times, *columns.values())
+    return "\n".join(
+        [",".join(["meter", "when", *columns]), *(",".join(map(str, r)) for r in rows)]
+    )
+
+
+@pytest.mark.parametrize("kind", ["numbers", "dates", "text"])
+def test_long_tables(tmp_path, kind):
+    B = A[:4]
+    ids = np.repeat([f"m{i}" if kind == "text" else str(9 - i) for i in range(4)], 24)
+    times = [f"2024-01-01 {h:02}:00" if kind == "dates" else h for h in range(24)] * 4
+    columns = dict(load=B.ravel(), volts=2 * B.ravel(), label=np.repeat([1, 2, 1, 2], 24))
+    with says("long table", "id='meter'", "time='when'", "value="):
+        read_text(tmp_path, long_text(ids, times, dict(load=B.ravel())))
+    asked = dict(id="meter", time="when", value=["load", "volts"])
+    order = rng.permutation(96)
+    mixed = [np.array(v)[order] for v in (ids, times)]
+    text = long_text(*mixed, {k: v[order] for k, v in columns.items()})
+    data = read_text(tmp_path, text, **asked)
+    place = [list(dict.fromkeys(mixed[0])).index(i) for i in ids[::24]]
+    assert np.array_equal(data.X_train[place], np.float32(np.stack([B, 2 * B], 1)))
+    assert data.y_train[place].tolist() == [1, 2, 1, 2]
+    assert "series: meter (4); time: when (24 steps); samples: load, volts" in data.said
+
+
+LONG = dict(m=list("aaaabbbb"), t=[0, 1, 2, 3] * 2, x=list(range(8)), k=[1] * 4 + [2] * 4)
+
+
+@pytest.mark.parametrize(
+    "change, asked, parts",
+    [
+        ({}, dict(id=None), ["needs id=", "windows"]),
+        ({}, dict(time=None, value="x"), ["needs time="]),
+        ({}, dict(label=None), ["'k' is left over", "drop="]),
+        ({}, dict(label="nix"), ["label='nix' names no column"]),
+        ({}, dict(value=["x", "k", "m2"]), ["value='m2' names no column"]),
+        (dict(m=list("aaaaabbb")), {}, ["3 rows for series 'b', but 5 for 'a'", "one length"]),
+        (dict(t=[0, 1, 2, 2, 0, 1, 2, 3]), {}, ["series 'a' has two rows for one time"]),
+        (dict(t=[0, 1, 2, 9, 0, 1, 2, 9]), {}, ["'a' has uneven steps in time, from 1 to 7"]),
+        (dict(t=[0, 1, 2, 3, 0, 2, 4, 6]), {}, ["'b' has other steps in time than 'a'"]),
+        (dict(t=["soon"] * 8), {}, ["the time 't' holds 'soon'"]),
+        (dict(x=[0, 1, 2, "", 4, 5, 6, 7]), {}, ["'x' of series 'a', time step 3, is missing"]),
+        (dict(x=list("abcdefgh")), {}, ["the values 'x' are not all numbers"]),
+        (dict(k=[1, 1, 1, 2] * 2), {}, ["the column 'k' changes within series 'a': '1' and '2'"]),
+    ],
+)
+def test_long_tables_refuse(tmp_path, change, asked, parts):
+    table = {**LONG, **change}
+    text = "\n".join(",".join(map(str, row)) for row in [list(table), *zip(*table.values())])
+    with says("a.csv", *parts):
+        read_text(tmp_path, text, **{**dict(id="m", time="t", value="x", label="k"), **asked})
+
+
+def test_long_tables_by_pandas(tmp_path):
+    pd = pytest.importorskip("pandas")
+    wide = pd.DataFrame(A, index=pd.Index([f"s{i:02}" for i in range(12)], name="id"))
+    long = wide.reset_index().melt("id", var_name="time", value_name="x")
+    long.to_csv(f := tmp_path / "a.csv", index=False)
+    back = long.pivot(index="id", columns="time", values="x").to_numpy(np.float32)
+    for source in (f, long):
+        with says("long table"):
+            read_series(source)
+        X, y = read_series(source, id="id", time="time", value="x")
+        assert np.array_equal(X[:, 0], back) and y is None
 
 
 # Any table at all

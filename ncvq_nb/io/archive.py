@@ -15,8 +15,10 @@ import numpy as np
 
 # %% ../../nbs/io/archive.ipynb #52fc893c
 from ..data import Dataset
-from .files import naming, read_dataset
-from .tables import labels_from_text
+from .files import KINDS, naming, read_dataset
+from .frames import is_frame
+from .wording import quoted
+from .text_cells import labels_from_text
 
 # %% ../../nbs/io/archive.ipynb #224f669d
 def bundled() -> list:  # names, sorted
@@ -107,9 +109,11 @@ def load_ucr(
     "A set of the UCR archive (Dau et al. 2019)."
     expected = "the name of a set is expected, such as 'GunPoint'"
     if not isinstance(name, str):
-        raise TypeError(f"name is {name!r}: {expected}")
+        raise TypeError(f"name is {quoted(name)}: {expected}")
     if name in ("", ".", "..") or set(name) & set("/\\\0"):
-        raise ValueError(f"name is {name!r}: {expected}; a file is read by read_dataset(path)")
+        raise ValueError(
+            f"name is {quoted(name)}: {expected}; a file is read by read_dataset(path)"
+        )
     folder = None
     if path is not None:
         folder = _existing_folder(path, "path")
@@ -124,20 +128,22 @@ def load_ucr(
     if name in bundled():
         return _read_bundled(name)
     if name not in _archive_names():
-        raise _unknown(name, f"{name!r} is no set of the UCR or UEA archive", folder)
+        raise _unknown(name, f"{quoted(name)} is no set of the UCR or UEA archive", folder)
     return _read_by_aeon(name)
 
 # %% ../../nbs/io/archive.ipynb #00f87123
 def find_dataset(
-    data: str | Path | Dataset,  # a data set, the path of a file, or the name of a UCR set
+    data: str | Path | Dataset,  # a data set, a file, a data frame, or the name of a UCR set
     **kw,  # `label` and so on, of `read_dataset`
 ) -> Dataset:
     "What a user means by a data set."
     if isinstance(data, Dataset):
         return data
+    if is_frame(data):
+        return read_dataset(data, **kw)
     path = Path(data)
     named = str(data) in {*bundled(), *_archive_names()}
-    if path.suffix.lower() in (".npz", ".csv", ".tsv", ".ts"):
+    if path.suffix.lower() in KINDS:
         return read_dataset(data, **kw)
     if path.exists() and not (path.is_dir() and named):
         return read_dataset(data, **kw)
@@ -147,4 +153,7 @@ def find_dataset(
     if label != "auto":
         says = f"the archive says itself where the labels of {data} are"
         raise ValueError(f"label={label!r} is for tables: {says}")
+    for k in ("drop", "id", "time", "value", "missing", "groups"):
+        if kw.get(k):
+            raise ValueError(f"{k}={kw[k]!r} is for tables: {data} is a set of the archive")
     return found
