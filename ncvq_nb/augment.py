@@ -25,11 +25,11 @@ def _check_batch(x):
 
 
 def _rand(x, *shape, generator=None):
-    return torch.rand(len(x), *shape, generator=generator, device=x.device)
+    return torch.rand(len(x), *shape, generator=generator, device=x.device, dtype=torch.float32)
 
 
 def _randn(x, *shape, generator=None):
-    return torch.randn(len(x), *shape, generator=generator, device=x.device)
+    return torch.randn(len(x), *shape, generator=generator, device=x.device, dtype=torch.float32)
 
 # %% ../nbs/02_augment.ipynb #550dda31
 def amplitude_resize(
@@ -51,7 +51,7 @@ def gaussian_noise(
 ) -> torch.Tensor:  # (b, c, l)
     "Add independent noise to every sample."
     _check_batch(x)
-    return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
+    return x + sigma * _randn(x, *x.shape[1:], generator=generator)
 
 # %% ../nbs/02_augment.ipynb #cb8da9b8
 def flip(
@@ -109,7 +109,8 @@ def window_warp(
     w = round(window * l)
     a = _rand(x, 1, generator=generator) * (l - w)  # (b, 1)
     s = low + (high - low) * _rand(x, 1, generator=generator)
-    q = torch.linspace(0, 1, l, device=x.device) * (l - 1 + (s - 1) * w)  # (b, l)
+    q = torch.linspace(0, 1, l, device=x.device, dtype=torch.float32)
+    q = q * (l - 1 + (s - 1) * w)  # (b, l)
     p = torch.where(q < a, q, torch.where(q < a + s * w, a + (q - a) / s, q - (s - 1) * w))
     return read_at(x, p.clamp(0, l - 1))
 
@@ -171,7 +172,7 @@ def stft_noise(
     "Multiply every time–frequency coefficient by its own random factor around 1."
     stft = _stft(n_fft, x)
     u = stft(x)  # (b, 2c, f, t)
-    factor = 1 + sigma * torch.randn(u.shape, generator=generator, device=u.device)
+    factor = 1 + sigma * _randn(u, *u.shape[1:], generator=generator)
     return stft.inverse(u * factor, x.shape[-1])
 
 # %% ../nbs/02_augment.ipynb #f4982691

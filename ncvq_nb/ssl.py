@@ -172,9 +172,10 @@ class IterNorm(nn.Module):
         if dim % group:
             raise ValueError(f"dim must be a multiple of the group size {group}, found {dim}")
         self.group, self.n_iter, self.eps, self.momentum = group, n_iter, eps, momentum
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_whitening", torch.eye(group).repeat(dim // group, 1, 1))
+        zero, eye = torch.zeros(dim, dtype=torch.float32), torch.eye(group, dtype=torch.float32)
+        self.weight, self.bias = nn.Parameter(torch.ones_like(zero)), nn.Parameter(zero.clone())
+        self.register_buffer("running_mean", zero)
+        self.register_buffer("running_whitening", eye.repeat(dim // group, 1, 1))
 
     def whitening(
         self,

@@ -47,7 +47,8 @@ class STFT(nn.Module):
                 f"found {hop_length!r}"
             )
         self.n_fft, self.hop_length = int(n_fft), int(hop_length)
-        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        window = torch.hann_window(self.n_fft, dtype=torch.float32)
+        self.register_buffer("window", window, persistent=False)
 
     @property
     def n_freqs(self) -> int:

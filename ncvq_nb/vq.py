@@ -7,12 +7,15 @@ __all__ = ['nearest_code', 'straight_through', 'turn_apart', 'Quantized', 'Vecto
            'codebook_usage']
 
 # %% ../nbs/04_vq.ipynb #43fe6f95
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
+
+from .engine.runtime import own_state
 
 # %% ../nbs/04_vq.ipynb #44b7bb00
 def nearest_code(
@@ -39,7 +42,7 @@ def turn_apart(
     K = len(e)
     norm = e.norm(dim=-1, keepdim=True).clamp(min=1e-8)
     e_hat = e / norm
-    overlap = e_hat @ e_hat.T - torch.eye(K, device=e.device)  # (K, K)
+    overlap = e_hat @ e_hat.T - torch.eye(K, device=e.device, dtype=e.dtype)  # (K, K)
     return e - strength / K * norm * overlap @ e_hat
 
 # %% ../nbs/04_vq.ipynb #6954d2e1
@@ -66,10 +69,11 @@ class VectorQuantizer(nn.Module):
         super().__init__()
         self.decay, self.orthogonality = decay, orthogonality
         self.dead_code_threshold = dead_code_threshold
-        self.register_buffer("codebook", torch.zeros(n_codes, dim))
-        self.register_buffer("ema_count", torch.zeros(n_codes))  # N
-        self.register_buffer("ema_sum", torch.zeros(n_codes, dim))  # m
-        self.register_buffer("ema_weight", torch.zeros(()))  # W
+        zeros = partial(torch.zeros, dtype=torch.float32)
+        self.register_buffer("codebook", zeros(n_codes, dim))
+        self.register_buffer("ema_count", zeros(n_codes))  # N
+        self.register_buffer("ema_sum", zeros(n_codes, dim))  # m
+        self.register_buffer("ema_weight", zeros(()))  # W
 
     def nearest(
         self,
@@ -133,11 +137,15 @@ class VectorQuantizer(nn.Module):
         generator: torch.Generator | None = None,  # draws the first codes
         *,
         n_iter: int = 10,  # rounds of Lloyd's algorithm
+        max_values: int = 2**27,  # in a table of vectors and codes; else a sample of the vectors
     ):
         "Place the codebook by k-means."
         K, flat = len(self.codebook), rearrange(z.float(), "b d f t -> (b f t) d")
         order = torch.randperm(len(flat), generator=generator, device=flat.device)
         self.codebook.copy_(flat[order.repeat(-(-K // len(flat)))[:K]])
+        most = max(K, max_values // max(K, flat.shape[1]))
+        if len(flat) > most:
+            flat = flat[order[:most]]
         for average in (self.ema_count, self.ema_sum, self.ema_weight):
             average.zero_()
         for _ in range(n_iter):
@@ -162,6 +170,7 @@ def perplexity(
     return torch.special.entr(p).sum().exp()
 
 # %% ../nbs/04_vq.ipynb #56a71ad0
+@own_state()
 def codebook_usage(
     s: torch.Tensor,  # tokens of any shape, or a NumPy array of them
     n_codes: int,  # K

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -98,6 +99,50 @@ def test_a_gradient_that_is_no_number_is_refused_and_running_averages_go_back():
     assert torch.equal(o.w, torch.ones(3)) and o.seen == 0
     train(o, (torch.ones(4),), TrainingSettings(steps=3, batch_size=2))
     assert o.seen == 3
+
+
+class Power(Objective):
+    "Its loss is finite at the start, and nowhere far from it; and a buffer that grows."
+
+    def __init__(self, growth=0.0):
+        super().__init__()
+        self.w, self.growth = torch.nn.Parameter(torch.zeros(3)), growth
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x, generator=None):
+        if self.training:
+            self.seen += self.growth
+        return Losses((self.w - x).square().sum())
+
+
+@pytest.mark.parametrize("defer", [False, True])
+@pytest.mark.parametrize(
+    "lr, said", [(1e39, "no finite numbers in w"), (1e30, "a loss of inf on its own batch")]
+)
+def test_a_last_step_that_overflows_is_an_error_too(tmp_path, monkeypatch, defer, lr, said):
+    "After it nobody asks for a loss any more. No checkpoint of that state is kept."
+    monkeypatch.setattr(training, "Stepper", partial(Stepper, defer=defer))
+    settings, x = TrainingSettings(steps=1, lr=lr, batch_size=2), (torch.ones(4, 3),)
+    for _ in range(2):  # also where the run is taken up
+        with says("the last step, 0", said, f"Lower lr (now {lr:.3g})", kind=NonFiniteError) as e:
+            train(Power(), x, settings, folder=tmp_path)
+    assert e.value.step == 0 and not [*tmp_path.glob("*.safetensors")]
+
+
+def test_buffers_count_too_unless_the_run_goes_back_to_its_best_moment():
+    settings, x = TrainingSettings(steps=3, batch_size=2, log_every=1), (torch.ones(4, 3),)
+    with says("the last step, 2, left no finite numbers in seen", kind=NonFiniteError):
+        train(Power(1.2e38), x, settings)
+    best = Power(1.2e38)
+    train(best, x, replace(settings, keep_best=True), valid=(torch.zeros(4, 3),))
+    assert 0 < best.seen < 3e38
+
+
+def test_no_model_is_returned_whose_features_are_none():
+    X, y = noise()
+    for stage, lr in (("tokenizer", (1e38, 1e-3)), ("prior", (1e-3, 1e38))):
+        with says(f"{stage}: the last step, 0", "Lower lr", kind=NonFiniteError):
+            tiny(lr=lr, epochs=1).fit(X, y)
 
 
 @pytest.mark.parametrize("defer", [False, True])

@@ -14,6 +14,7 @@ from fuzzing import fuzz
 from hypothesis import strategies as st
 from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.maskgit import (
+    Dropout,
     SCHEDULES,
     Block,
     MaskGIT,
@@ -150,11 +151,31 @@ def test_attention_is_pytorchs(n):
 
 
 def test_dropout_falls_on_attention_weights():
-    q, k = torch.zeros(2, 400, 2, 40, 4)
-    with seeded(0):
-        weights = attention(q, k, torch.eye(40).expand(400, 2, 40, 40), 0.25)
+    (q, k), before = torch.zeros(2, 400, 2, 40, 4), torch.get_rng_state()
+    weights = attention(q, k, torch.eye(40).expand(400, 2, 40, 40), 0.25, gen())
+    assert torch.equal(torch.get_rng_state(), before)
     assert set(weights.unique().tolist()) == {0.0, float(torch.tensor(1 / 40) / 0.75)}
     assert abs(float((weights == 0).float().mean()) - 0.25) < 0.01
+
+
+@pytest.mark.parametrize("n_tokens", [9, 300])
+def test_dropout_is_drawn_from_the_generator_alone(n_tokens):
+    "Everywhere it falls: on the attention's weights, its output, and twice in the network."
+    with seeded(0):
+        p = MaskGIT(n_tokens, 6, 3, dim=8, depth=1, heads=1, head_dim=4, dropout=0.5)
+    s, y = torch.randint(6, (4, n_tokens), generator=gen()), torch.zeros(4, dtype=torch.long)
+    objective, before = MaskGITLoss(p, p_unconditional=0), torch.get_rng_state()
+    n = []
+    for m in (p.blocks[0].drop, p.blocks[0].ff[2]):
+        m.register_forward_hook(lambda m, args, out: n.append((out == 0).float().mean().item()))
+    losses = [objective.train()(s, y, gen(i)).loss for i in (1, 1, 2)]
+    losses[2].backward()
+    assert losses[0] == losses[1] != losses[2]
+    assert len(n) == 9 and np.allclose(n, 0.5, atol=0.25)
+    objective.eval()(s, y, gen(1))
+    assert not any(n[9:]) and torch.equal(torch.get_rng_state(), before)
+    ours, theirs = Dropout(0.3)(torch.ones(9), gen(5)), torch.rand(9, generator=gen(5)) >= 0.3
+    assert torch.equal(ours, theirs / torch.tensor(0.7))
 
 
 def numpy_of(p):

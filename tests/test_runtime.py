@@ -4,19 +4,34 @@ Without a GPU, only the CPU is tried.
 """
 
 import ctypes
+import json
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ncvq_nb import NCVQ
+from ncvq_nb import NCVQ, evaluate
 from ncvq_nb.engine.runtime import find_device, own_device
 from ncvq_nb.engine.stepper import Stepper, adamw
+from ncvq_nb.evaluation.fcn import FCNClassifier
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
-from toys import DRIVERS, posix, script, tiny, walks
+from toys import (
+    DRIVERS,
+    as_dataset,
+    fingerprint,
+    forked,
+    noise,
+    posix,
+    script,
+    tiny,
+    walks,
+)
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, gpu])]
@@ -154,3 +169,174 @@ def test_captured_training_is_training(tmp_path):
     new = model.sample(5, y=1, guidance_scale=2.0, random_state=0)
     assert new.shape == (5, 2, 64)
     assert np.array_equal(fit(True).encode(X), model.encode(X))
+
+
+# The same whatever PyTorch is set to
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def default_device(device):
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+@contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def both(*states):
+    stack = ExitStack()
+    for state in states:
+        stack.enter_context(state)
+    return stack
+
+
+STATES = {
+    "no gradients, float16, deterministic": lambda: both(
+        torch.no_grad(), default_dtype(torch.float16), deterministic()
+    ),
+    "inference, another device": lambda: both(torch.inference_mode(), default_device("meta")),
+    "float64, another device": lambda: both(default_dtype(torch.float64), torch.device("meta")),
+    "bfloat16, autocast": lambda: both(
+        default_dtype(torch.bfloat16), torch.autocast("cpu", torch.bfloat16)
+    ),
+}
+
+
+def own_view(x, generator):
+    "What a user may write: no dtype, no device, and numbers from the global generator."
+    ramp = torch.full((), 0.1) * torch.linspace(0, 1, x.shape[-1]) + torch.tensor([0.3])
+    return x * (1 + 0.1 * torch.randn(len(x), 1, 1)) + ramp
+
+
+def everything(folder, augment):
+    "All that a model gives, as bytes."
+    X, y = walks(n=16, length=32)
+    settings = dict(batch_size=6, prior_dropout=0.2, validation_fraction=0.25, orthogonality=0.1)
+    m = tiny("vibcreg", augment, **settings).fit(X, y, run_dir=folder / "run")
+    m.save(folder / "model")
+    m = NCVQ.load(folder / "model")
+    gap = np.where(np.arange(32) == 5, np.nan, X)
+    how = dict(n_resamples=2, cas_total=6, fcn=dict(max_steps=3), cache_dir=False, verbose=False)
+    report = evaluate(m, as_dataset((X, y)), random_state=0, **how)
+    arrays = dict(
+        tokens=m.encode(X),
+        features=m.transform(X),
+        series=m.reconstruct(X),
+        samples=m.sample(4, random_state=0, guidance_scale=2.0),
+        completed=m.impute(gap, random_state=0),
+        band=m.impute(X, rows=[1], random_state=0),
+    )
+    found = {k: v.tobytes() for k, v in arrays.items()}
+    return {**found, "model": fingerprint(m), "report": json.dumps(report.to_dict())}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    "The same in the state that PyTorch starts with, with a named view and with a user's own."
+    views = dict(warp="warp", own=own_view)
+    return {k: everything(tmp_path_factory.mktemp(k), view) for k, view in views.items()}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_callers_state_changes_no_number(tmp_path, plain, state):
+    "Gradients off, another default dtype or device, autocast, deterministic algorithms."
+    name = "own" if state.startswith("float64") else "warp"
+    with STATES[state]():
+        found = everything(tmp_path, own_view if name == "own" else "warp")
+    assert [k for k, v in plain[name].items() if found[k] != v] == []
+
+
+# Threads and forks
+
+
+def own_noise(x, generator):
+    return x + 0.1 * torch.randn(x.shape)
+
+
+def test_threads_neither_wait_for_a_training_nor_draw_from_one_another(tmp_path):
+    """A fit in a thread is the fit alone, and what another thread draws meanwhile is its own.
+
+    A view that draws from the global generator has a turn at it in each step, and no longer: models
+    are loaded and classifiers trained while it is held.
+    """
+    X, y = noise()
+    how = dict(prior_dropout=0.5, batch_size=6, epochs=10)
+    alone = tiny(None, **how).fit(X, y)
+    alone.save(tmp_path / "m")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def waits(x, generator):
+        inside.set()
+        assert go_on.wait(60)
+        return own_noise(x, generator)
+
+    want, drawn = torch.Generator().manual_seed(7), []
+    with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(2) as pool:
+        torch.manual_seed(7)
+        fits = pool.submit(lambda: tiny(None, **how).fit(X, y))
+        while not fits.done():
+            drawn.append(torch.rand(3))
+        assert fingerprint(fits.result()) == fingerprint(alone)
+        assert len(drawn) > 9 and all(torch.equal(torch.rand(3, generator=want), d) for d in drawn)
+        try:
+            held = pool.submit(lambda: tiny("barlow", waits, batch_size=6).fit_tokenizer(X))
+            assert inside.wait(60)
+            others = pool.submit(lambda: NCVQ.load(tmp_path / "m"))
+            assert fingerprint(others.result(60)) == fingerprint(alone)
+            classifier = pool.submit(lambda: FCNClassifier(max_steps=2).fit(X, y))
+            fit = pool.submit(lambda: tiny(None, **how).fit(X, y))
+            assert classifier.result(60) and fingerprint(fit.result(60)) == fingerprint(alone)
+        finally:
+            go_on.set()
+        assert held.result(60)
+
+
+@posix
+def test_a_fork_works_after_two_threads_and_beside_a_training(tmp_path):
+    "OpenMP's threads are gone in a fork and waited for all the same; locks of others are held."
+    X, y = walks()
+    n, stop = torch.get_num_threads(), threading.Event()
+    torch.set_num_threads(2)
+
+    def train(*_):
+        while not stop.is_set():
+            tiny("barlow", own_noise).fit(*noise())
+            stop.wait(0.01)
+
+    def work():
+        other = NCVQ.load(tmp_path / "m")
+        s = other.encode(X)  # with as many threads as there are
+        tiny("barlow", own_noise).fit(X, y)
+        other.save(tmp_path / "again")
+        return torch.get_num_threads(), len(s), torch.rand(3).tolist()
+
+    try:
+        tiny().fit(X, y).save(tmp_path / "m")  # now this thread has its pool of threads
+        with torch.random.fork_rng(devices=[]), ThreadPoolExecutor(1) as pool:
+            torch.manual_seed(7)
+            training = pool.submit(train)
+            found = forked(work, 60)
+            stop.set()
+            training.result(60)
+    finally:
+        torch.set_num_threads(n)
+    drawn = torch.rand(3, generator=torch.Generator().manual_seed(7)).tolist()
+    assert found == (0, dict(result=[1, len(X), drawn]))

@@ -124,17 +124,15 @@ def take_steps(
     opt = adamw(objective, 0.01, 0.01, captured=True)
     stepper = Stepper(objective, opt, precision, defer=True, capture=capture)
     gen, seen = torch.Generator(device), []
-    with seeded(0, device):
-        for i in range(steps):
-            stepper.set_lr(cosine_lr(i, steps, 0.01))
-            gen.manual_seed(seed_of(i))
-            torch.manual_seed(seed_of(i))
-            batch = [t[(i + torch.arange(16)).to(device) % 24] for t in data]
-            if i in bad_batches:
-                batch[0] = batch[0] * float("nan")
-            losses, norm = stepper.step(i, batch, gen)
-            row = {**losses.named(), **losses.diagnostics, "grad_norm": norm}
-            seen.append({k: float(v) for k, v in row.items()})
+    for i in range(steps):
+        stepper.set_lr(cosine_lr(i, steps, 0.01))
+        gen.manual_seed(seed_of(i))
+        batch = [t[(i + torch.arange(16)).to(device) % 24] for t in data]
+        if i in bad_batches:
+            batch[0] = batch[0] * float("nan")
+        losses, norm = stepper.step(i, batch, gen)
+        row = {**losses.named(), **losses.diagnostics, "grad_norm": norm}
+        seen.append({k: float(v) for k, v in row.items()})
     state = {k: v.clone() for k, v in {**objective.state_dict(), **moments(opt)}.items()}
     return {k: np.array([row[k] for row in seen]) for k in seen[0]}, state, stepper.refused()
 

@@ -1,6 +1,7 @@
 """Stage 1: token grids against the thesis, and the loss against its terms, made one by one."""
 
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
 from ncvq_nb.augment import gaussian_noise
@@ -21,6 +22,30 @@ def test_token_grids_of_the_thesis(length, n_tokens):
 def test_the_encoder_has_the_parameters_of_the_thesis():
     tokenizer = Tokenizer(1, 140)
     assert sum(p.numel() for p in tokenizer.encoder.parameters()) == 265_792
+
+
+def test_the_codebook_is_placed_in_bounded_memory():
+    "Long series pass the encoder a few at a time; short ones all at once, as ever."
+    x, seen = randn(20, 1, 70), []
+
+    def codebook(**kw):
+        with seeded(0):
+            objective = TokenizerLoss(Tokenizer(1, 70, dim=8, n_res_blocks=0, n_codes=6))
+        encoder = objective.tokenizer.encoder
+        encoder.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
+        largest = []
+        for m in encoder:
+            m.register_forward_hook(lambda m, args, out: largest.append(out.numel()))
+        objective.init_codebook(x, gen(), **kw)
+        assert max(largest) <= 2 * kw.get("max_values", 2**27)  # rows are padded
+        return objective.tokenizer.codebook
+
+    at_once, n_values = codebook(), Tokenizer(1, 70, dim=8).n_values
+    assert seen == [20] and torch.equal(codebook(max_values=20 * n_values), at_once)
+    seen.clear()
+    in_parts = codebook(max_values=7 * n_values)
+    assert seen == [7, 7]  # of 14 series: their vectors are bounded too
+    assert in_parts.isfinite().all() and not torch.equal(in_parts, at_once)
 
 
 def mse(a, b):

@@ -104,6 +104,18 @@ def test_kmeans_init_is_lloyds_algorithm(n_iter):
     assert_allclose(vq.codebook.numpy(), km.cluster_centers_, atol=1e-4)
 
 
+def test_kmeans_of_many_vectors_looks_at_a_sample_of_them():
+    z, vq, few, all_of_them = randn(5, 4, 4, 10), *(VectorQuantizer(6, 4) for _ in range(3))
+    vq.kmeans_init(z, gen(4))
+    all_of_them.kmeans_init(z, gen(4), max_values=6 * 200)  # 200 vectors, 6 codes
+    assert torch.equal(vq.codebook, all_of_them.codebook)
+    seen = []
+    few.ema_update = lambda z, *args, **kw: seen.append(z)
+    few.kmeans_init(z, gen(4), n_iter=1, max_values=6 * 50)
+    order = torch.randperm(200, generator=gen(4))
+    assert torch.equal(seen[0], rows(z)[order[:50]])
+
+
 def copy_codebook(vq, book):
     "Theirs counts vectors, ours shares of them: both on the same footing for the next step."
     book.embed.copy_(vq.codebook[None])

@@ -9,8 +9,10 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +54,17 @@ def script(*args, env=ENV, **options):
     return json.loads(r.stdout.splitlines()[-1])
 
 
-def forked(work):
-    "`work()` in a fork, which spares the seconds of a fresh process: its exit status and result."
+def forked(work, seconds=120):
+    """`work()` in a fork, which spares the seconds of a fresh process: its exit status and result.
+
+    Where it hangs, the status is that of SIGALRM, and there is no result.
+    """
     r, w = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        pid = os.fork()
     if not pid:
+        signal.alarm(seconds)
         try:
             answer = dict(result=work())
         except BaseException as e:

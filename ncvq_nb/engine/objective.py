@@ -44,6 +44,7 @@ class Objective(nn.Module):
 
     by_series: tuple = ()  # modules that treat each series of a batch by itself, batch norms aside
     limits: Mapping[str, Limit] = NOTHING  # diagnostic → its limit
+    draws_globally: bool = True  # from PyTorch's global generators? They are seeded for it
 
     def forward(
         self,

@@ -6,6 +6,7 @@
 __all__ = ['decay_groups', 'adamw', 'cuda_graph', 'Stepper']
 
 # %% ../../nbs/engine/stepper.ipynb #b8f0addf
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -39,18 +40,22 @@ def adamw(
     device = next(module.parameters()).device
     rate = dict(lr=lr)
     if captured:
-        rate = dict(lr=torch.tensor(float(lr), device=device), capturable=True)
+        lr = torch.tensor(float(lr), dtype=torch.float32, device=device)
+        rate = dict(lr=lr, capturable=True)
     fused = device.type in ("cpu", "cuda")
     return torch.optim.AdamW(decay_groups(module, weight_decay), fused=fused, **rate)
 
 # %% ../../nbs/engine/stepper.ipynb #e2b20339
+_one_capture = threading.Lock()  # at a time: the device is waited for when one begins
+
+
 def cuda_graph(
     f: Callable,  # without arguments; operations on the GPU alone
     generator: torch.Generator,  # that it draws from, besides the global one
 ) -> tuple[Callable, object]:  # what repeats it, and its result: tensors that are filled anew
     "Capture a function's work on the GPU, without doing it."
     graph, device = torch.cuda.CUDAGraph(), generator.device
-    with torch.cuda.device(device):
+    with _one_capture, torch.cuda.device(device):
         graph.register_generator_state(generator)
         stream = torch.cuda.Stream(device)
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
@@ -97,7 +102,8 @@ class Stepper:
         self.n_taken, self.replay = 0, None
         self.stream = torch.cuda.Stream(self.device) if capture is not None and on_gpu else None
         if self.deferred:
-            opt.found_inf = torch.zeros((), device=self.device)  # the fused optimiser reads it
+            # the fused optimiser reads it
+            opt.found_inf = torch.zeros((), dtype=torch.float32, device=self.device)
             self.first_bad, self.number = torch.tensor([-1, 0], device=self.device)
 
     def set_lr(self, lr: float):
@@ -115,7 +121,9 @@ class Stepper:
     ) -> tuple[Losses, torch.Tensor]:  # the losses, and the norm of the gradient
         "Losses, and their gradient in the parameters."
         mixed = self.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+        # no cache: within an autocast of the caller's it would outlive the step
+        how = dict(enabled=mixed, cache_enabled=False)
+        with torch.autocast(self.device.type, torch.bfloat16, **how):
             losses = self.objective(*batch, generator=generator)
         self.opt.zero_grad()
         losses.loss.backward()
