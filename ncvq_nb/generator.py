@@ -7,22 +7,27 @@ __all__ = ['NCVQ']
 
 # %% ../nbs/09_generator.ipynb #8d4910b3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .engine.tracking import RunLog
-from .estimator import imputation, model_folder, sampling
+from .estimator import imputation, likelihood, model_folder, outputs, sampling
 from .estimator.hub import hub_client, is_local, pull_folder, push_folder
 from .estimator.model_card import model_card, read_card
-from .estimator.prepared import check_shape, prepare, read_series_array
-from .estimator.stages import Pace, batched, train_prior, train_tokenizer
+from .estimator.names import check_names
+from .estimator.observed import seen_features
+from .estimator.prepared import prepare
+from .io.folders import place_for_folder, write_folder
+from .estimator.stages import Pace, batched, train_prior, train_stages, train_tokenizer
+from .estimator.warm_start import TrainingState
+from .tokenizer import Tokenizer
 
 # %% ../nbs/09_generator.ipynb #2ecdbea7
-class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     "NC-VQVAE with a MaskGIT prior: tokens of time series, and new series (Mathisen 2024)."
 
     def __init__(
@@ -30,7 +35,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ssl: str | None = "barlow",  # "barlow", "vicreg", "vibcreg"; None: naive VQ-VAE
         augment: str | Callable | None = "warp",  # view for `ssl`: "warp", "slice", "gauss", own
         *,
-        n_fft: int = 8,  # points in a window of the STFT; the series are at least as long
+        n_fft: int | None = None,  # points in a window of the STFT; None: 8, or as many as fit
         dim: int = 64,  # channels of encoder and decoder, size of a code
         n_res_blocks: int = 4,  # residual blocks of the encoder, and of the decoder
         n_codes: int = 32,  # size of the codebook
@@ -59,9 +64,13 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         validation_fraction: float = 0.0,  # share held out; the prior then ends at its best moment
         precision: str = "float32",  # or "bfloat16" for the heavy layers
         compile: bool = False,  # the prior by `torch.compile`; on a GPU, steps as one graph too
+        warm_start: bool = False,  # shall `fit` go on from what was learned before?
         device: str = "auto",  # "auto" takes a GPU where there is one
         random_state: int | np.random.Generator | None = None,  # everything random follows from it
         verbose: bool = False,  # progress bars?
+        transformer=None,  # before standardising: "log", "log1p", "logit", or of scikit-learn
+        clip: str | tuple | None = None,  # what comes back: "train" or (low, high) are its limits
+        integers: bool = False,  # what comes back: whole numbers, as for counts?
     ):
         self.ssl, self.augment, self.n_fft, self.dim = ssl, augment, n_fft, dim
         self.n_res_blocks, self.n_codes, self.decay = n_res_blocks, n_codes, decay
@@ -74,8 +83,9 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.choice_temperature, self.guidance_scale = choice_temperature, guidance_scale
         self.unconditional, self.epochs, self.batch_size = unconditional, epochs, batch_size
         self.lr, self.weight_decay, self.validation_fraction = lr, weight_decay, validation_fraction
-        self.precision, self.compile, self.device = precision, compile, device
-        self.random_state, self.verbose = random_state, verbose
+        self.precision, self.compile, self.warm_start = precision, compile, warm_start
+        self.device, self.random_state, self.verbose = device, random_state, verbose
+        self.transformer, self.clip, self.integers = transformer, clip, integers
 
     @classmethod
     def thesis(
@@ -85,26 +95,27 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         **settings,  # anything else that shall differ
     ) -> "NCVQ":
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
-        sizes = dict(ssl_weight=1.0 if ssl == "barlow" else None, projector_dim=4096, prior_dim=256)
+        sizes = dict(n_fft=8, projector_dim=4096, prior_dim=256)
+        sizes["ssl_weight"] = 1.0 if ssl == "barlow" else None
         decoding = dict(sampling_steps=10, choice_temperature=4.0, unconditional="null")
         training = dict(epochs=1000, batch_size=(128, 256), weight_decay=1e-3)
         return cls(ssl, augment, **{**sizes, **decoding, **training, **settings})
 
     def fit(
         self,
-        X,  # (n, length) or (n, channels, length) series, anything NumPy can read
+        X,  # (n, length) or (n, channels, length) series, NaN for missing samples; or a list
         y=None,  # (n) labels, integers or strings; without, samples have no class
         *,
+        groups=None,  # (n) whom a series is of: `validation_fraction` then parts no group
         run_dir: str | Path | None = None,  # for checkpoints; a run that was cut off goes on there
         log_with=None,  # "tensorboard", "wandb", "mlflow", "trackio", f(stage, row), or a list
         log_every: int | None = None,  # steps in a line of the history; None: about 200 lines
         checkpoint_every: float | None = None,  # seconds; None: 50 times as long as one takes
     ) -> "NCVQ":
-        "Train both stages, one after the other."
+        "Train both stages, one after the other; with epochs=(n, 0), the tokenizer alone."
         with RunLog.of(log_with, run_dir).opened() as log:
-            prepared, pace = prepare(self, X, y, run_dir), Pace(log, log_every, checkpoint_every)
-            train_tokenizer(self, prepared, pace)
-            train_prior(self, prepared, pace)
+            prepared = prepare(self, X, y, run_dir, groups=groups)
+            train_stages(self, prepared, Pace(log, log_every, checkpoint_every))
         return self
 
     def fit_tokenizer(
@@ -112,6 +123,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X,  # (n, length) or (n, channels, length) series
         y=None,  # (n) labels, used only to hold out a validation split in proportion
         *,
+        groups=None,  # as in `fit`
         run_dir: str | Path | None = None,  # this and the others as in `fit`
         log_with=None,
         log_every: int | None = None,
@@ -119,7 +131,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ) -> "NCVQ":
         "Train the tokenizer alone."
         pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
-        train_tokenizer(self, prepare(self, X, y, run_dir), pace)
+        train_tokenizer(self, prepare(self, X, y, run_dir, groups=groups), pace)
         return self
 
     def fit_prior(
@@ -127,6 +139,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X,  # (n, length) or (n, channels, length) series
         y=None,  # (n) labels, if samples shall be asked for by class
         *,
+        groups=None,  # as in `fit`
         run_dir: str | Path | None = None,  # this and the others as in `fit`
         log_with=None,
         log_every: int | None = None,
@@ -135,38 +148,38 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "Train the prior on the tokens of the tokenizer that is there already."
         check_is_fitted(self, "tokenizer_")
         pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
-        train_prior(self, prepare(self, X, y, run_dir, tokenizer=False), pace)
+        prepared = prepare(self, X, y, run_dir, tokenizer=False, groups=groups)
+        train_prior(self, prepared, pace)
         return self
-
-    def _standardised(self, X) -> torch.Tensor:  # (n, c, l), on the device
-        check_is_fitted(self, "tokenizer_")
-        X = read_series_array(X)
-        check_shape(self, X)
-        return torch.from_numpy(self.scaler_.transform(X)).to(sampling.device_of(self))
 
     def encode(
         self,
         X,  # (n, length) or (n, channels, length) series
-    ) -> np.ndarray:  # (n, n_tokens) int64, frequency row by frequency row
+        *,
+        as_text: bool = False,  # a text for each series instead, "7 12 12 0 …"?
+    ) -> np.ndarray:  # (n, n_tokens) int64, frequency row by frequency row; or (n,) str
         "The tokens of series."
-        x = self._standardised(X)
-        return batched(self.tokenizer_.encode, x).cpu().numpy()
+        x, *_ = sampling.read_standardised(self, X)
+        s = batched(self.tokenizer_.encode, x).cpu().numpy()
+        return outputs.tokens_as_text(s) if as_text else s
 
     def decode(
         self,
-        s,  # (n, n_tokens) tokens
+        s,  # (n, n_tokens) tokens, or (n,) texts
     ) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
         "The series that tokens stand for."
         check_is_fitted(self, "tokenizer_")
+        s = outputs.tokens_of_text(s)
         return sampling.decode_tokens(self, sampling.check_tokens(self, s))
 
     def reconstruct(
         self,
         X,  # (n, length) or (n, channels, length) series
-    ) -> np.ndarray:  # (n, channels, length) float32
+    ) -> np.ndarray:  # (n, channels, length) float32, in gaps too, but not behind an end
         "Series through the tokenizer and back: `decode(encode(X))`."
-        x = self._standardised(X)
-        return sampling.to_series(self, batched(self.tokenizer_, x))
+        x, *seen = sampling.read_standardised(self, X)
+        X_hat = sampling.to_series(self, batched(self.tokenizer_, x))
+        return sampling.cut_like(self, X_hat, *seen)
 
     def features(
         self,
@@ -175,8 +188,9 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         quantised: bool = True,  # of the codes, or of the encoder's output before quantisation?
     ) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
         "Representations for any classifier or clustering."
-        x = self._standardised(X)
-        return batched(lambda b: self.tokenizer_.features(b, quantised=quantised), x).cpu().numpy()
+        x, *seen = sampling.read_standardised(self, X)
+        pooled = partial(seen_features if seen else Tokenizer.features, self.tokenizer_)
+        return batched(partial(pooled, quantised=quantised), x, *seen).cpu().numpy()
 
     def transform(
         self,
@@ -184,6 +198,16 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
         "`features` of the quantised series, for pipelines."
         return self.features(X)
+
+    def score_samples(
+        self,
+        X,  # (n, length) or (n, channels, length) series
+        y=None,  # one label for all, or a label for each; None: the class is left open
+        *,
+        per_step: bool = False,  # a score for each time step instead: (n, length)?
+    ) -> np.ndarray:  # (n,) float64, in nats; higher is more normal
+        "Pseudo log-likelihood of series under the prior (Salazar et al. 2020, eq. 2)."
+        return likelihood.score_samples(self, sampling.known_tokens(self, X), y, per_step)
 
     def sample(
         self,
@@ -194,11 +218,16 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         sampling_steps: int | None = None,  # None, here and below: the estimator's own
         choice_temperature: float | None = None,
         guidance_scale: float | None = None,
-    ) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
-        "New series, of all kinds or of given classes."
+        return_y: bool = False,  # their labels too? None for those without a class
+        return_lengths: bool = False,  # and their lengths (n), which differ as in training?
+        as_frame: bool = False,  # a data frame, with the columns that the training set had?
+    ) -> np.ndarray | tuple:  # (n, channels, length) float32, in the units of the training set
+        "New series, of all kinds or of given classes; after unequal lengths, NaN behind each end."
         options = sampling_steps, choice_temperature, guidance_scale
-        s = sampling.sample_tokens(self, n, y, random_state, options)
-        return sampling.decode_tokens(self, s)
+        s, labels, ends = outputs.draw(self, n, y, random_state, options)
+        X = sampling.decode_tokens(self, s, ends)
+        found = outputs.formed(self, X, labels, return_y, as_frame)
+        return outputs.with_lengths(found, X, ends) if return_lengths else found
 
     def sample_tokens(
         self,
@@ -228,6 +257,8 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         guidance_scale: float | None = None,
     ) -> np.ndarray:  # (n, c, l) or (n_samples, n, c, l) float32; observed samples stay
         "Complete series: gaps anywhere, a missing end, or a frequency band, given all the rest."
+        check_is_fitted(self, "tokenizer_")
+        check_names(self, X)
         gaps = imputation.Gaps(X, missing, rows)
         options = sampling_steps, choice_temperature, guidance_scale
         return imputation.impute(self, gaps, y, n_samples, random_state, options)
@@ -241,14 +272,14 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ):
         "Save the fitted model as a folder of JSON, safetensors and a model card."
         check_is_fitted(self, "tokenizer_")
-        path = Path(path).absolute()
+        path = place_for_folder(path).absolute()
         model_folder.check_target(path)
         config, files = model_folder.pack_model(self)
         digest, card = getattr(self, "_read_with", (None, None))
         unchanged = digest == config["sha256"]["config.json"]
         if report is not None or data_name is not None or card is None or not unchanged:
             card = model_card(config, files, report, data_name)
-        model_folder.write_folder(path, {**files, "README.md": card})
+        write_folder(path, {**files, "README.md": card}, obsolete=model_folder.MODEL_FILES)
 
     @classmethod
     def load(
@@ -258,8 +289,8 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         device: str = "auto",  # where the model shall live
     ) -> "NCVQ":
         "A model from its folder, or an error that says what is wrong with it."
-        model, digest, folder = model_folder.load_model(cls, Path(path), device)
-        model._read_with = digest, read_card(folder / "README.md")
+        model, digest, card = model_folder.load_model(cls, Path(path), device)
+        model._read_with = digest, read_card(card)
         return model
 
     def save_pretrained(
@@ -271,7 +302,7 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         revision: str | None = None,  # branch to commit to; None: the main one
         private: bool | None = None,  # shall a new repository be? None: as its owner has set it
         token: str | bool | None = None,  # of the Hub; None: the one stored by `hf auth login`
-        commit_message: str = "Upload NC-VQVAE model",
+        commit_message: str = "Upload NC-VQVAE model",  # of the upload
         report=None,  # as in `save`
         data_name: str | None = None,  # as in `save`
     ) -> str | None:  # address of the commit, or None without an upload
@@ -308,9 +339,10 @@ class NCVQ(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):  # asked for by scikit-learn 1.6 and newer
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
+        tags.input_tags.three_d_array = tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
     def _more_tags(self):  # asked for by older ones
-        return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32])
+        nan = dict(allow_nan=True)
+        return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32], **nan)

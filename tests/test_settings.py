@@ -20,7 +20,7 @@ nan, inf = float("nan"), float("inf")
 BAD = dict(
     ssl=["x", 3, True],
     augment=["x", 3],
-    n_fft=[7, 0, -8, "8", 8.0, None],
+    n_fft=[7, 0, -8, "8", 8.0],
     dim=[0, -1, 2.5, "8", None],
     n_res_blocks=[-1, 1.5, "1", None],
     n_codes=[0, -1, 1.5, "8", None],
@@ -37,13 +37,14 @@ BAD = dict(
     prior_dropout=[-0.1, 1.5, "x", None],
     finetune_codebook=["x"],
     compile=["x", None, 1],
+    warm_start=["x", None, 1],
     mask_schedule=["x", None, 3, len],
     p_unconditional=[-1, 2, "x", None],
     sampling_steps=[0, -1, 1.5, "x", None],
     choice_temperature=[-1, "x", None, nan],
     guidance_scale=["x", None, nan],
     unconditional=["x", None],
-    epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (1, 0)],
+    epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (0, 1), (1, -1), (1, False)],
     batch_size=[0, -1, "x", 2.5, 0.5, (1, 2, 3), None],
     lr=[0, -1, "x", None, inf, nan, (1,), (1e-3, 0)],
     weight_decay=[-1, "x", None, nan, (1, 2, 3), (0, -1)],
@@ -51,6 +52,9 @@ BAD = dict(
     precision=["x", 16, "float16", None],
     device=["x", 3, "meta"],
     random_state=[-1, 1.5, "x"],
+    transformer=["sqrt", 3, np.log],
+    clip=["test", 1, (1, 0), (0, 0), (None, None), (0, nan), (1, 2, 3), (0, "1")],
+    integers=["x", None, 1],
 )
 
 
@@ -136,7 +140,11 @@ def test_steps_are_captured_on_a_gpu_alone():
 
 def test_what_is_noted_leaves_out_what_does_not_matter():
     noted = settings_of(tiny())
-    assert set(NCVQ().get_params()) - set(noted) == {"verbose", "device", "compile"}
+    aside, bounds = {"verbose", "device", "compile"}, {"transformer", "clip", "integers"}
+    every = set(NCVQ().get_params())
+    assert every - set(noted) == {*aside, *bounds, "warm_start"}  # noted where there are any
+    m = tiny(transformer="log", clip="train", integers=True, warm_start=True)
+    assert every - set(settings_of(m)) == aside and settings_of(m)["warm_start"] is True
     assert check_settings(tiny(), views=True) is None
     assert differences(noted, {**noted, "dim": 9, "x": 1}) == [
         "dim was 8, now 9",

@@ -79,6 +79,17 @@ def test_a_run_of_the_prior_on_other_labels_or_series_is_refused(tmp_path):
     assert m.data_["prior_digest"] in (tmp_path / "m" / "README.md").read_text()
 
 
+def test_a_run_of_a_prior_belongs_to_its_tokenizer(tmp_path):
+    X, y = sines()
+    first = tiny(random_state=1).fit(X, y, run_dir=tmp_path)
+    again = tiny(random_state=1).fit_tokenizer(X, y).fit_prior(X, y, run_dir=tmp_path)
+    assert fingerprint(again) == fingerprint(first), "the same tokenizer, trained once more"
+    other = tiny(random_state=1).fit_tokenizer(X[::-1].copy(), y)
+    other.data_ = first.data_  # what only the weights tell apart
+    with says("other settings", "tokenizer was"):
+        other.fit_prior(X, y, run_dir=tmp_path)
+
+
 def test_a_run_that_is_fitted_stage_by_stage_goes_on(tmp_path):
     X, y = sines()
     alone = tiny().fit_tokenizer(X, run_dir=tmp_path).fit_prior(X, y, run_dir=tmp_path)

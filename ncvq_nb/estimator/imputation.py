@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..autoencoder import downsampled_lengths
-from ..data import as_array, check_series
+from ..data import check_series
 from ..engine.parameters import check_parameters, whole_number
 from ..engine.runtime import seed_from
+from .bounds import standardised
+from .observed import complete_ends, cut_ends, mark_ends, token_columns
+from .prepared import pad_like_training
 from .prepared import check_shape
 from ncvq_nb.estimator.sampling import (
     check_prior,
@@ -24,6 +26,9 @@ from ncvq_nb.estimator.sampling import (
     token_sampler,
 )
 from .stages import batched
+from ..io.arrays import as_array
+from ..io.frames import series_array
+from ..io.gaps import is_unequal, series_ends, with_nan
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/imputation.ipynb #75e8ff64
@@ -36,7 +41,8 @@ def interpolate_gaps(
     a = torch.where(missing, -1, i).cummax(-1).values  # last known place, -1 for none
     b = torch.where(missing, l, i).flip(-1).cummin(-1).values.flip(-1)  # next one, l for none
     a, b = torch.where(a < 0, b, a), torch.where(b == l, a, b)
-    return torch.lerp(r.gather(-1, a), r.gather(-1, b), (i - a) / (b - a).clamp(min=1))
+    share = (i - a).to(r.dtype) / (b - a).clamp(min=1)
+    return torch.lerp(r.gather(-1, a), r.gather(-1, b), share)
 
 # %% ../../nbs/estimator/imputation.ipynb #df622f65
 def affected_tokens(
@@ -44,12 +50,8 @@ def affected_tokens(
     missing: torch.Tensor,  # (b, c, l) bool
 ) -> torch.Tensor:  # (b, N) bool
     "Which tokens have a missing sample in their column."
-    (f, t), stft = tokenizer.grid, tokenizer.stft
-    l, hop = missing.shape[-1], stft.hop_length
-    frame = (torch.arange(l, device=missing.device) + hop // 2) // hop
-    halvings = len(downsampled_lengths(stft.n_frames(tokenizer.length))) - 1
-    column = (frame // 2**halvings).clamp(max=t - 1)
-    lost = torch.zeros(len(missing), t, device=missing.device)
+    (f, t), column = tokenizer.grid, token_columns(tokenizer).to(missing.device)
+    lost = torch.zeros(len(missing), t, device=missing.device, dtype=torch.float32)
     lost = lost.index_add_(1, column, missing.any(1).float()) > 0
     return lost.repeat(1, f)
 
@@ -70,7 +72,7 @@ def find_gaps(
 ) -> tuple:  # X with zeros in its gaps, and the gaps, in the shape of X
     "Where samples are missing."
     masked = np.ma.getmaskarray(X) if isinstance(X, np.ma.MaskedArray) else False
-    X = as_array(np.ma.getdata(X) if isinstance(X, np.ma.MaskedArray) else X, "X")
+    X = series_array(np.ma.getdata(X) if isinstance(X, np.ma.MaskedArray) else X, "X")
     if X.dtype == object:
         X = _with_nan(X)
     if X.dtype.kind not in "fiub":
@@ -94,8 +96,9 @@ def check_gaps(
     X,  # (n, length) or (n, channels, length)
     missing,  # bool, of the shape of X, or None
     rows,  # frequency rows, or None
-) -> tuple:  # X with the channel's mean in its gaps, and the gaps, (n, c, l) both
+) -> tuple:  # X with an observed sample in its gaps, and the gaps, (n, c, l) both
     "Series of the model's shape with at least one observed sample in every channel."
+    X = pad_like_training(model, with_nan(X)) if is_unequal(X) else X
     X, gap = find_gaps(X, missing)
     X = check_series(X)
     check_shape(model, X)
@@ -110,7 +113,8 @@ def check_gaps(
             f"X has no observed sample in series {i}, channel {j}, and each needs one: leave that "
             "series out, or make whole ones by sample()"
         )
-    return np.where(gap, model.scaler_.mean_[:, None], X).astype(np.float32), gap
+    first = np.take_along_axis(X, (~gap).argmax(-1)[..., None], -1)  # any that is possible
+    return np.where(gap, first, X).astype(np.float32), gap
 
 # %% ../../nbs/estimator/imputation.ipynb #c7006d24
 def check_band(
@@ -132,11 +136,17 @@ def check_band(
     return torch.from_numpy(band)[:, None].to(device_of(model))
 
 # %% ../../nbs/estimator/imputation.ipynb #64e4e34f
-def _new_samples(tok, sampler, x, gap, c):
-    "x (b, c, l) with its gaps sampled."
-    s = tok.encode(interpolate_gaps(x, gap))
-    s = s.masked_fill(affected_tokens(tok, gap), len(tok.codebook))
-    new = tok.decode(sampler(s, c))
+def _new_samples(tok, sampler, x, gap, c, ends=None):
+    "x (b, c, l) with its gaps sampled; series that have `ends` (b) are none behind these."
+    s, inner = tok.encode(interpolate_gaps(x, gap)), gap
+    if ends is not None:
+        inner = gap & (torch.arange(gap.shape[-1], device=gap.device) < ends[:, None, None])
+    s = s.masked_fill(affected_tokens(tok, inner), len(tok.codebook))
+    if ends is None:
+        s = sampler(s, c)
+    else:
+        s = complete_ends(tok, sampler(mark_ends(tok, s, ends), c), ends)
+    new = tok.decode(s)
     return new + interpolate_gaps(x - new, gap)
 
 
@@ -167,7 +177,9 @@ def impute(
 ) -> np.ndarray:  # (n, c, l), or (n_samples, n, c, l), float32
     "Complete series, given all that was observed."
     check_prior(model)
-    X, gap = check_gaps(model, *gaps)
+    (X, gap), listed = check_gaps(model, *gaps), is_unequal(gaps.X)
+    ends = series_ends(np.where(gap, np.nan, X)) if listed else None
+    known = (ends,) if listed and model.data_.get("lengths") is not None else ()
     if n_samples is not None:
         check_parameters(dict(n_samples=n_samples), dict(n_samples=whole_number(1)))
     seed, tok, rows = seed_from(random_state), model.tokenizer_, gaps.rows
@@ -178,15 +190,17 @@ def impute(
     some = gap.any((1, 2)) if rows is None else np.ones(len(X), bool)
     i, draws = np.flatnonzero(some), n_samples or 1  # series with something to complete
 
-    def complete(x, gap, c):
+    def complete(x, gap, c, *ends):
         if rows is None:
-            return _new_samples(tok, sampler, x, gap, c)
+            return _new_samples(tok, sampler, x, gap, c, *ends)
         return _new_band(tok, sampler, band, x, c)
 
     out = np.tile(X, (draws, 1, 1, 1))
     if len(i):
-        parts = (a[np.tile(i, draws)] for a in (model.scaler_.transform(X), gap, classes))
+        whole = standardised(model, X), gap, classes, *known
+        parts = (a[np.tile(i, draws)] for a in whole)
         new = batched(complete, *(torch.from_numpy(a).to(device_of(model)) for a in parts))
         new = to_series(model, new).reshape(draws, -1, *X.shape[1:])
         out[:, i] = new if rows is not None else np.where(gap[i], new, X[i])
+    out = cut_ends(out, ends) if listed else out
     return out if n_samples else out[0]

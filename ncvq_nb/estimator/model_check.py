@@ -10,6 +10,8 @@ import numbers
 
 from ..engine.parameters import check_parameters, is_real
 from .settings import PARAMETER_RULES
+from .names import LONGEST
+from ..io.frames import place_columns
 
 # %% ../../nbs/estimator/model_check.ipynb #d6b1b75e
 PARTS = ("settings", "data", "scaler", "modules", "history", "sha256")
@@ -72,12 +74,76 @@ def _check_modules(config):
     n_classes = len(config["classes"] or ())
     _need(same and prior.get("n_classes") == n_classes, "a prior for other codes or classes")
 
+
+def _check_limits(scaler, c):
+    "The limits of the training series; earlier versions kept none."
+    if "min" in scaler or "max" in scaler:
+        low, high = scaler.get("min"), scaler.get("max")
+        known = _are_numbers(low, c) and _are_numbers(high, c)
+        known = known and all(a <= b for a, b in zip(low, high))
+        _need(known, "limits that are no least and greatest value for every channel")
+
+# %% ../../nbs/estimator/model_check.ipynb #207d8965
+def _is_level(level):
+    keys = dict(name=(str, type(None)), kind=str, values=list)
+    known = isinstance(level, dict) and set(level) == set(keys)
+    known = known and all(isinstance(level[k], kind) for k, kind in keys.items())
+    return known and all(isinstance(v, str) and len(v) <= LONGEST for v in level["values"])
+
+
+def _check_columns(data):
+    "The names of the columns of the training set, where it had any."
+    names, size = data.get("columns"), (data.get("channels"), data.get("length"))
+    if names is None:
+        return
+    known = isinstance(names, dict) and {"times"} <= set(names) <= {"channels", "times"}
+    _need(known and all(map(_is_level, names.values())), "names of columns that are none")
+    times = names["times"]["values"]
+    if "channels" in names:
+        shape = len(names["channels"]["values"]), len(times)
+    else:
+        shape = (1, len(times))
+        if names["times"]["kind"] == "text" and size[0] != 1:
+            shape = place_columns(times).shape
+    _need(shape == size, "names of other columns than those of its series")
+
+# %% ../../nbs/estimator/model_check.ipynb #b6bf6b7e
+def _check_lengths(config):
+    lengths, prior = config["data"].get("lengths"), config["modules"].get("prior")
+    if lengths is None:
+        _need(not (prior and prior.get("end_token")), "a prior of unequal lengths, but no lengths")
+        return
+    known = isinstance(lengths, dict) and set(lengths) == {"values", "counts"}
+    known = known and all(isinstance(v, list) and v for v in lengths.values())
+    known = known and all(_is_whole(v, 1) for v in lengths["values"])
+    known = known and sorted(set(lengths["values"])) == lengths["values"]
+    known = known and lengths["values"][-1] <= config["data"]["length"]
+    k = len(lengths["values"]) if known else 0
+    rows = lengths["counts"] if known else []
+    known = known and all(isinstance(row, list) and len(row) == k for row in rows)
+    known = known and all(all(map(_is_whole, row)) and sum(row) for row in rows)
+    _need(known, "lengths that are none")
+    if prior is not None:
+        fitting = prior.get("end_token") is True and len(rows) == max(1, prior["n_classes"])
+        _need(fitting, "lengths of other classes than those of the prior")
+
+# %% ../../nbs/estimator/model_check.ipynb #2a8ec09e
+def _check_training(config):
+    "What is noted where training was interrupted, or went on from other series."
+    stopped, earlier = config.get("interrupted", {}), config["data"].get("earlier", [])
+    known = isinstance(stopped, dict) and set(stopped) <= set(config["modules"])
+    for pair in stopped.values() if known else ():
+        known &= isinstance(pair, list) and len(pair) == 2 and all(_is_whole(v, 1) for v in pair)
+    _need(known, "an interruption that is none")
+    known = isinstance(earlier, list) and all(isinstance(v, str) and v.isalnum() for v in earlier)
+    _need(known and len(str(earlier)) < 2**16, "fingerprints of earlier series that are none")
+
 # %% ../../nbs/estimator/model_check.ipynb #2fb999b6
 def check_config(
     config: dict,  # with the names of today
 ):
     "Refuse a configuration whose parts are not what they should be, or do not fit together."
-    _need(set(config) == KEYS, f"other keys than {', '.join(sorted(KEYS))}")
+    _need(set(config) - {"interrupted"} == KEYS, f"other keys than {', '.join(sorted(KEYS))}")
     _need(all(isinstance(config[k], dict) for k in PARTS), "a part of the wrong type")
     modules, classes, share = config["modules"], config["classes"], config["class_prior"]
     known = "tokenizer" in modules and set(modules) <= {"tokenizer", "prior"}
@@ -91,10 +157,16 @@ def check_config(
     labels = classes is None or _are_labels(classes)
     _need(labels, "classes that are no labels in order")
     _check_modules(config)
+    _check_lengths(config)
+    _check_columns(config["data"])
     mean, std = (config["scaler"].get(k) for k in ("mean", "std"))
     c = modules["tokenizer"]["channels"]
     scaled = _are_numbers(mean, c) and _are_numbers(std, c) and min(std) > 0
+    constant = config["scaler"].get("constant", [False] * c)  # where any channel is
+    scaled = scaled and isinstance(constant, list) and len(constant) == c
+    scaled = scaled and all(isinstance(v, bool) for v in constant)
     _need(scaled, "no mean and standard deviation for every channel")
+    _check_limits(config["scaler"], c)
     histories = config["history"]
     logged = set(histories) == set(modules) and all(map(_is_history, histories.values()))
     _need(logged, "a history that is none")
@@ -103,3 +175,4 @@ def check_config(
         shared = _are_numbers(share, len(classes)) and min(share) >= 0
         shared = shared and abs(sum(share) - 1) < 1e-6
     _need(shared, "no share for every class")
+    _check_training(config)
