@@ -12,6 +12,7 @@ import traceback
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -22,13 +23,18 @@ from joblib.parallel import get_active_backend
 # %% ../nbs/12_experiments.ipynb #29dbc844
 from .data import Dataset
 from .engine.distributed import ProcessGroup
+from .engine.identity import as_json
+from .estimator.run_notes import noted_settings
 from .estimator.settings import differences, renamed, settings_of
+from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate
 from .evaluation.report import Report
 from .evaluation.results import Results
 from .generator import NCVQ
 from .io.archive import find_dataset
-from .io.storage import array_digest, safe_file_name, write_atomically
+from .io.folders import place_for_folder
+from .io.storage import array_digest, parse_json, read_bounded, safe_file_name
+from .io.storage import write_atomically
 
 # %% ../nbs/12_experiments.ipynb #26a31f5c
 @dataclass(frozen=True)
@@ -62,8 +68,9 @@ def cell_identity(
     model = NCVQ(**cell.settings, random_state=cell.seed)
     how = {k: v for k, v in cell.evaluation.items() if k not in ("cache_dir", "verbose")}
     digest = array_digest(data.X_train, data.y_train, data.X_test, data.y_test)
-    found = dict(**settings_of(model), data=digest, evaluation=how)
-    return json.loads(json.dumps(found, default=repr))
+    length, told_apart = data.X_train.shape[-1], partial(as_json, strict=True, name="fcn")
+    found = dict(**settings_of(model, length, strict=True), data=digest, evaluation=how)
+    return json.loads(json.dumps(found, default=told_apart))
 
 
 def _check_finished(cells):
@@ -108,6 +115,17 @@ def _attempt(folder, k=3):
     finally:
         note.unlink(missing_ok=True)
 
+# %% ../nbs/12_experiments.ipynb #4411491b
+def _refuse_longer(run, settings):
+    "A run becomes longer where `fit` is asked to; a row of a table had its epochs from the start."
+    noted = noted_settings(run)
+    if noted and noted["epochs"] != settings["epochs"]:
+        other = "; ".join(differences({"epochs": noted["epochs"]}, {"epochs": settings["epochs"]}))
+        raise ValueError(
+            f"{run} holds a run with other settings ({other}): take another folder, or the "
+            "settings of before"
+        )
+
 # %% ../nbs/12_experiments.ipynb #3335aff9
 def _compute(cell):
     "Train and evaluate the model of a cell; an error goes into its folder."
@@ -121,11 +139,11 @@ def _compute(cell):
                     "read_dataset(file, test_fraction=0.3) sets some aside"
                 )
             model = NCVQ(**cell.settings, random_state=cell.seed)
+            _refuse_longer(folder / "run", settings_of(model))
             how = dict(run_dir=folder / "run", checkpoint_every=cell.checkpoint_every)
-            model.fit(data.X_train, data.y_train, **how)
-            report = evaluate(
-                model, data, **{"random_state": 0, "verbose": False, **cell.evaluation}
-            )
+            model.fit(data.X_train, data.y_train, groups=data.groups_train, **how)
+            asked = {"random_state": 0, "verbose": False, **cell.evaluation}
+            report = evaluate(model, data, **asked)
             report.settings["cell"] = cell_identity(cell, data)
             for stage, history in model.history_.items():
                 report.settings[f"{stage}_seconds"] = history["seconds"][-1]
@@ -162,6 +180,19 @@ def _run_cells(cells, n_jobs, **kw):
     return cluster.gather([cluster.submit(run_cell, c, **kw, pure=False) for c in cells])
 
 
+def _check_asked(settings, evaluation):
+    "Refuse before any training what would only fail after it."
+    signature(evaluate).bind(None, None, **evaluation)
+    asked = {k: v for k, v in evaluation.items() if k not in ("cache_dir", "verbose")}
+    check_evaluation(**asked)
+    for name, params in settings.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"a setting has no name: found {name!r}, allowed is a text")
+        if "random_state" in params:
+            raise ValueError(f"settings {name!r} has a random_state: leave it to seeds")
+        as_json(params.get("augment"), strict=True, name="augment")
+
+# %% ../nbs/12_experiments.ipynb #aa4762d0
 def _cells(datasets, settings, seeds, folder, **rest):
     "The product, each cell with a folder of its own."
     folder = Path(folder).absolute()  # workers may have another working directory
@@ -173,6 +204,8 @@ def _cells(datasets, settings, seeds, folder, **rest):
         for setting, params in settings.items():
             place = folder / safe_file_name(name) / safe_file_name(setting)
             cells += [Cell(data, params, seed, place / str(seed), **rest) for seed in seeds]
+        if not name.strip():
+            raise ValueError("a data set of the grid has an empty name: give it one")
     if len({c.folder for c in cells}) < len(cells):
         raise ValueError(
             "two cells of the grid have the same name: give data sets and settings names that "
@@ -190,7 +223,7 @@ def run_grid(
     n_jobs: int | None = None,  # cells at a time, -1: a core each; None: as parallel_config says
     checkpoint_every: float | None = None,  # seconds between checkpoints of a cell, as in `fit`
     **evaluation,  # of `evaluate`
-) -> Results:
+) -> Results:  # a row for each model, and why any failed
     "Train and evaluate every data set × setting × seed that is not there yet."
     if (n := ProcessGroup().size) > 1:
         raise RuntimeError(
@@ -198,10 +231,8 @@ def run_grid(
             "launch or torchrun, whose processes train one model together: start it without "
             "them, with n_jobs"
         )
-    signature(evaluate).bind(None, None, **evaluation)  # an unknown word is better said now
-    for name, params in settings.items():
-        if "random_state" in params:
-            raise ValueError(f"settings {name!r} has a random_state: leave it to seeds")
+    _check_asked(settings, evaluation)
+    folder = place_for_folder(folder, "folder")
     rest = dict(evaluation=evaluation, checkpoint_every=checkpoint_every)
     cells = _cells(datasets, settings, seeds, folder, **rest)
     _check_finished(cells)
@@ -225,7 +256,7 @@ def _client(address):
         raise ImportError("a cluster needs dask.distributed: pip install 'ncvq_nb[dask]'") from e
     try:
         if Path(address).is_file():
-            address = json.loads(Path(address).read_text(encoding="utf-8"))["address"]
+            address = parse_json(read_bounded(address))["address"]
         return Client(address)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ValueError(f"{address} leads to no dask scheduler: {e}") from e

@@ -17,14 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from .data import as_array, check_labels, check_series
-from .engine.runtime import derived_seed
+from .data import check_labels, check_series
+from .engine.runtime import derived_seed, own_state
+from .io.arrays import as_array
+from .io.gaps import observed
 from .stft import STFT
 
 # %% ../nbs/10_metrics.ipynb #4f63f5f5
-def check_pair(A, B, a, b):
+def check_pair(A, B, a, b, missing=False):
     "Two sets of series that differ at most in their number; `a` and `b` are their names."
-    A, B = check_series(A, name=a), check_series(B, name=b)
+    A, B = (check_series(X, name=name, missing=missing) for X, name in ((A, a), (B, b)))
     if A.shape[1:] != B.shape[1:]:
         raise ValueError(
             f"{b} has (channels, length) {B.shape[1:]}, {a} {A.shape[1:]}: both must be equal"
@@ -32,14 +34,23 @@ def check_pair(A, B, a, b):
     return A, B
 
 
+def mean_observed(A):
+    "Means over the last axis, of what is not NaN; NaN where all is."
+    seen = ~np.isnan(A)
+    if seen.all():
+        return A.mean(-1)
+    n = seen.sum(-1)
+    return np.where(n, np.where(seen, A, 0).sum(-1) / n.clip(1), np.nan)
+
+
 def time_errors(diff, var):
     "`mse` and `relative` of each series (n,), from differences (n, c, l) and variances (c,)."
-    by_channel = (diff**2).mean(2)  # (n, c)
+    by_channel = mean_observed(diff**2)  # (n, c)
     varies = var > 0  # a constant channel has no scale to compare with
     relative = np.full(len(diff), np.nan)
     if varies.any():
-        relative = (by_channel[:, varies] / var[varies]).mean(1)
-    return {"mse": by_channel.mean(1), "relative": relative}
+        relative = mean_observed(by_channel[:, varies] / var[varies])
+    return {"mse": mean_observed(by_channel), "relative": relative}
 
 # %% ../nbs/10_metrics.ipynb #831a7da6
 def power_of_two_scale(A):
@@ -47,8 +58,11 @@ def power_of_two_scale(A):
     return 2.0 ** math.frexp(np.abs(A).max())[1]
 
 
+@own_state()
 def stft_error(diff, n_fft):
     "`stft` of each series (n,), from differences (n, c, l), a thousand series at a time."
+    if (gaps := np.isnan(diff)).any():  # no difference there, and the mean of the rest
+        return stft_error(np.where(gaps, 0, diff), n_fft) / (1 - gaps.mean((1, 2)))
     stft, unit = STFT(n_fft), power_of_two_scale(diff)
     parts = np.array_split(diff, math.ceil(len(diff) / 1024))
     with torch.inference_mode():
@@ -58,18 +72,21 @@ def stft_error(diff, n_fft):
 
 def series_errors(X, X_hat, n_fft=8):
     "The three errors of each series, dict of (n,); without `n_fft` that of the STFT is left out."
-    X, X_hat = check_pair(X, X_hat, "X", "X_hat")
+    X, X_hat = check_pair(X, X_hat, "X", "X_hat", missing=True)
     if len(X) != len(X_hat):
         raise ValueError(
             f"X_hat has {len(X_hat)} series, X {len(X)}: one reconstruction per series is needed"
         )
     diff = X.astype(float) - X_hat
-    errors = time_errors(diff, X.astype(float).var((0, 2)))
+    if (unseen := np.isnan(diff).all((1, 2))).any():
+        raise ValueError(f"X_hat has no sample that series {unseen.argmax()} of X has")
+    counted = {} if (seen := observed(X)) is None else dict(where=seen)
+    errors = time_errors(diff, X.astype(float).var((0, 2), **counted))
     return errors if n_fft is None else errors | {"stft": stft_error(diff, n_fft)}
 
 # %% ../nbs/10_metrics.ipynb #7524c732
 def reconstruction_error(
-    X,  # (n, channels, length) or (n, length) series
+    X,  # (n, channels, length) or (n, length) series; NaN where samples do not count
     X_hat,  # their reconstructions, same shape
     *,
     n_fft: int = 8,  # window of the STFT error, in samples

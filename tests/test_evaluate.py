@@ -1,7 +1,9 @@
 """`evaluate` says what the parts say, with what a model and its data allow, and changes nothing"""
 
+import io
 import json
 import math
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,6 +238,13 @@ def test_classes_that_are_missing_are_named():
     assert report["CAS"].ceiling <= 2 / 3 + 1e-9
 
 
+def test_notes_name_some_of_many_classes():
+    d, many = toy(n=60, m=3, length=9), np.array([f"{'x' * 200}{i}" for i in range(60)])
+    d = Dataset("many", d.X_train[:60], many, d.X_test[:2], many[:2])
+    report = evaluate(SimpleNamespace(), d, **ARGS | dict(fcn=dict(max_steps=1)))
+    assert "(58 in all)" in notes(report) and len(notes(report)) < 1500
+
+
 def test_several_channels_and_hardly_any_series():
     d = toy(n=4, m=3, channels=3, length=9)
     report = evaluate(Model(d), d, **ARGS)
@@ -267,12 +276,15 @@ def test_series_shorter_than_the_window():
     assert names(report) == TOKENIZER[:2]
 
 
-def test_progress_is_shown_on_request(capsys):
-    d = toy()
+def test_progress_is_shown_on_request(monkeypatch):
+    terminal, d = io.StringIO(), toy()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
     evaluate(Model(d), d, n_samples=200, **ARGS | dict(verbose=True))
-    assert "CAS" in capsys.readouterr().err
+    assert "CAS" in terminal.getvalue()
+    before = terminal.getvalue()
     evaluate(Model(d), d, n_samples=200, **ARGS)
-    assert capsys.readouterr() == ("", "")
+    assert terminal.getvalue() == before
 
 
 # What is refused, before any work is done
@@ -300,8 +312,8 @@ def test_data_that_cannot_be_evaluated_on_are_refused(tmp_path):
     for data, settings, message in (
         (Dataset("toy", *part), {}, "data has no X_test"),
         (object(), {}, "X_train"),
-        (d, dict(n_samples=1), "n_samples is 1"),
-        (d, dict(n_samples=3.5), "n_samples is 3.5: a whole number"),
+        (d, dict(n_samples=1), "n_samples must be None or a whole number of at least 2, found 1"),
+        (d, dict(n_samples=3.5), "found 3.5"),
         (d, dict(random_state="x"), "random_state"),
         (text, {}, "trained on labels of dtype int64, y_train has dtype <U21"),
         (Dataset("m", *part, d.X_test[:1], d.y_test[:1]), {}, "1 test series"),

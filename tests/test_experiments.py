@@ -177,7 +177,23 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
         run_grid([DATA], {"s": {**SETTINGS, "random_state": 0}}, [0], folder)
     with says("two cells of the grid have the same name"):
         run_grid([DATA, DATA], {"s": SETTINGS}, [0], folder)
+    for asked, said in (
+        (dict(confidence=95), "confidence must be a number between 0 and 1, found 95"),
+        (dict(n_samples=1), "n_samples must be None or a whole number of at least 2"),
+        (dict(cas_total="x"), "cas_total must be a whole number"),
+        (dict(fcn=dict(typo=1)), "fcn has 'typo', which is no setting"),
+        (dict(fcn=dict(epochs=0)), "epochs is 0"),
+    ):
+        with says(said):
+            run_grid([DATA], {"s": SETTINGS}, [0], folder, **asked)
+    with says("a setting has no name"):
+        run_grid([DATA], {"": SETTINGS}, [0], folder)
+    with says("a data set of the grid has an empty name"):
+        run_grid([replace(DATA, name="")], {"s": SETTINGS}, [0], folder)
     assert not folder.exists()
+    folder.write_text("mine")
+    with says("folder", "is a file"):
+        run_grid([DATA], {"s": SETTINGS}, [0], folder)
 
 
 def test_a_grid_without_a_single_result_says_why(tmp_path):

@@ -1,6 +1,8 @@
 """The classifier through which FID, IS and CAS look at series, and the folder it is kept in"""
 
+import json
 import math
+import os
 import warnings
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.torch import load, save
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
@@ -18,10 +21,11 @@ from forging import by_torch
 from fuzzing import REFUSED, fuzz, labels, series, tried
 from hypothesis import strategies as st
 from ncvq_nb.evaluation.fcn import FCNClassifier, equal_batches, fcn_file, fcn_for, fcn_network
+from ncvq_nb.io.storage import content_digest
 from ncvq_nb.io.archive import load_ucr
 from ncvq_nb.evaluation.diversity import diversity
 from ncvq_nb.metrics import fid
-from toys import as_dataset, global_state, sines
+from toys import as_dataset, global_state, posix, sines
 
 QUICK = dict(max_steps=6, precision="float32")
 
@@ -267,21 +271,66 @@ def halve(b):
     return b[: len(b) // 2]
 
 
+def forged(change):
+    "The file with another header, whose checksum is right."
+
+    def make(b):
+        n = int.from_bytes(b[:8], "little")
+        header, tensors = json.loads(b[8 : 8 + n]), load(b)
+        config = change(json.loads(header["__metadata__"]["config"]))
+        parts = [tensors[k].numpy() for k in sorted(tensors)]
+        return save(tensors, {"config": config, "sha256": content_digest(config, *parts)})
+
+    return make
+
+
+def with_classes(*classes):
+    return forged(lambda config: json.dumps({**config, "classes": classes}))
+
+
+many_labels = with_classes(*range(10**5))
+long_labels = with_classes(*["x" * 2**20] + ["y"] * 127)
+long_header = forged(lambda config: json.dumps(config) + " " * 2**22)
+
+
 @pytest.mark.parametrize(
-    "damage", [halve, lambda b: b"", lambda b: b"\xff" * 100, flip_bit, change_settings]
+    "damage, said",
+    [
+        (halve, ""),
+        (lambda b: b"", ""),
+        (lambda b: b"\xff" * 100, "header is larger"),
+        (flip_bit, "checksum"),
+        (change_settings, ""),
+        (many_labels, "labels are too many or too long"),
+        (long_labels, "labels are too many or too long"),
+        (long_header, "header is larger"),
+    ],
 )
-def test_a_damaged_file_is_replaced(tmp_path, damage, data, fcn):
+def test_a_damaged_file_is_replaced(tmp_path, damage, said, data, fcn):
     fcn_for(data, cache_dir=tmp_path, **QUICK)
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
     assert damage(content) != content
     path.write_bytes(damage(content))
-    with pytest.warns(UserWarning, match="damaged"):
+    with pytest.warns(UserWarning, match=f"damaged .*{said}"):
         again = fcn_for(data, cache_dir=tmp_path, **QUICK)
     assert_array_equal(again.features(data.X_test), fcn.features(data.X_test))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fcn_for(data, cache_dir=tmp_path, **QUICK)
+
+
+@posix
+def test_a_pipe_in_the_cache_is_left_alone(tmp_path, data):
+    fcn_for(data, cache_dir=tmp_path, **QUICK)
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.warns(UserWarning) as said:
+        fcn_for(data, cache_dir=tmp_path, **QUICK)
+    read, kept = (str(w.message) for w in said)
+    assert "is a pipe" in read and "cannot be kept" in kept and "is a pipe" in kept
+    assert path.is_fifo()
 
 
 def test_the_folder_is_that_of_the_variable_or_none(tmp_path, monkeypatch, data):

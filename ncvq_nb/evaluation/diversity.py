@@ -11,14 +11,17 @@ import math
 import numpy as np
 import torch
 
+from ..engine.runtime import own_state
 from ..metrics import check_features, check_label_pair, check_same_width
 
 # %% ../../nbs/evaluation/diversity.ipynb #3e80f6e4
 def distances(A, B, rows=1024):
     "Euclidean distances of (n, d) to (m, d), exact also near 0: arrays (≤ rows, m), in turn."
-    A, B = torch.from_numpy(A).double(), torch.from_numpy(B).double()
+    A, B = torch.from_numpy(A), torch.from_numpy(B)
     for a in A.split(rows):
-        yield torch.cdist(a, B, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+        with own_state():
+            d = torch.cdist(a.double(), B.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        yield d.numpy()
 
 
 def radii(A, k):

@@ -6,26 +6,30 @@
 __all__ = ['evaluate']
 
 # %% ../../nbs/evaluation/evaluate.ipynb #cd7b0909
-import numbers
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
-from tqdm import tqdm
 
 from ..data import check_labels, check_series
+from ..engine.progress import progress_bar
 from ..engine.runtime import derived_seed
 from .cas import cas, cas_labels
+from .checks import check_evaluation
+from .filled import Filled
 from .fcn import FCNClassifier, fcn_for
 from .report import ReferenceValue, Report
 from .rows import SAMPLED, correct, largest_class, mean_row
 from .rows import class_diversity_rows, codebook_rows, diversity_rows, fid_rows
 from .rows import inception_rows, memorisation_rows
 from .rows import probe_rows, reconstruction_rows
+from ..io.gaps import fill_gaps
 from ..io.storage import array_digest
+from ..io.wording import listed
 from ..metrics import bootstrap_interval, check_pair
 
 # %% ../../nbs/evaluation/evaluate.ipynb #a4c70d3e
@@ -37,7 +41,7 @@ def check_model_data(model, data):
                 f"data has no {k}: a report needs train and test series; "
                 "read_dataset(file, test_fraction=0.3) sets some aside"
             )
-    X, X_test = check_pair(data.X_train, data.X_test, "X_train", "X_test")
+    X, X_test = check_pair(data.X_train, data.X_test, "X_train", "X_test", missing=True)
     if len(X_test) < 2:
         raise ValueError(
             "data has 1 test series: a report compares distributions and needs at least 2"
@@ -70,6 +74,7 @@ def trained_elsewhere(model, data, X):
         return False
     y = check_labels(getattr(data, "y_train", None), len(X), name="y_train")
     known = {v for k, v in trained.items() if k in ("digest", "prior_digest")}
+    known |= set(trained.get("earlier", ()))
     return not known <= {array_digest(X, None), array_digest(X, y)}
 
 # %% ../../nbs/evaluation/evaluate.ipynb #af74b98e
@@ -78,14 +83,15 @@ class Evaluation:
     "The model, the data, and the report that the parts write into."
 
     model: object
-    X: np.ndarray  # (n, channels, length) train series
+    X: np.ndarray  # (n, channels, length) train series, their gaps filled
     y: np.ndarray | None  # (n,)
-    X_test: np.ndarray  # (m, channels, length)
+    X_test: np.ndarray  # (m, channels, length), filled
     y_test: np.ndarray | None  # (m,)
     report: Report
     seed: Callable  # purpose → seed
     interval: Callable  # `bootstrap_interval` with its settings
-    bar: tqdm | None = None  # shows progress
+    series: Filled  # train and test, NaN where samples are missing
+    bar: object = None  # a `progress_bar`
 
     @property
     def settings(self):
@@ -115,13 +121,13 @@ class Evaluation:
         "`n` generated series, of the classes `y` unless that is None, checked."
         condition, shape = {} if y is None else {"y": y}, (n, *self.X.shape[1:])
         X = self.model.sample(n, **condition, random_state=seed)
-        X = check_series(X, name="the model's sample")
+        X = check_series(X, name="the model's sample", missing=self.series.any)
         if X.shape != shape:
             raise ValueError(
                 f"the model's sample has shape {X.shape}, the data ask for {shape}: "
                 "was the model fitted on other series?"
             )
-        return X
+        return fill_gaps(X, self.series.mean)
 
 # %% ../../nbs/evaluation/evaluate.ipynb #bca8c28b
 def _reconstruction(e):
@@ -130,10 +136,11 @@ def _reconstruction(e):
         if not e.can("reconstruct"):
             e.note("No reconstruction error: the model has no method reconstruct.")
             return None
-        X_hat = e.model.reconstruct(e.X_test)
-        X_hat = check_series(X_hat, name="the model's reconstruction")
-        rows += reconstruction_rows(e.X, e.X_test, X_hat, e.interval)
-    return X_hat
+        X, X_test = e.series.given
+        X_hat = e.model.reconstruct(X_test)
+        X_hat = check_series(X_hat, name="the model's reconstruction", missing=e.series.any)
+        rows += reconstruction_rows(X, X_test, X_hat, e.interval)
+    return e.series.reconstruction(X_hat)
 
 
 def _probes(e):
@@ -141,7 +148,8 @@ def _probes(e):
         if not e.can("features"):
             e.note("No probes: the model has no method features.")
         elif e.y is not None and len(np.unique(e.y)) > 1:
-            rows += probe_rows(e.X, e.y, e.X_test, e.y_test, e.model.features, e.interval)
+            features = e.series.features_of(e.model.features)
+            rows += probe_rows(e.X, e.y, e.X_test, e.y_test, features, e.interval)
 
 
 def _codebook(e):
@@ -156,7 +164,7 @@ def _codebook(e):
                 "No codebook use: the model does not say how many codes there are, by n_codes."
             )
         else:
-            s = np.concatenate([e.model.encode(e.X), e.model.encode(e.X_test)])
+            s = np.concatenate([e.model.encode(X) for X in e.series.given])
             rows += codebook_rows(s, codes)
 
 # %% ../../nbs/evaluation/evaluate.ipynb #a656509b
@@ -167,17 +175,19 @@ def _classifier(e, fcn, data, cache_dir):
         e.note(f"{missing}: the data have no labels.")
         return None
     if len(np.unique(e.y)) < 2:
-        e.note(f"{missing}: the train set has one class only ({e.y[0]}).")
+        e.note(f"{missing}: the train set has one class only ({listed(e.y[:1], each=str)}).")
         return None
     if (new := np.setdiff1d(e.y_test, e.y)).size:
         e.note(
             "Classes of the test set that the train set does not have "
-            f"({', '.join(map(str, new))}) count as wrong in every accuracy."
+            f"({listed(new, each=str)}) count as wrong in every accuracy."
         )
     if (gone := np.setdiff1d(e.y, e.y_test)).size:
-        e.note(f"The test set has no series of class {', '.join(map(str, gone))}.")
+        e.note(f"The test set has no series of class {listed(gone, each=str)}.")
     if isinstance(fcn, FCNClassifier):
         return fcn
+    if e.series.any:
+        data = SimpleNamespace(name=getattr(data, "name", "data"), X_train=e.X, y_train=e.y)
     return fcn_for(data, cache_dir=cache_dir, **(fcn or {}))
 
 # %% ../../nbs/evaluation/evaluate.ipynb #685e3c49
@@ -219,7 +229,7 @@ def _by_class(e, fcn, E_train, E_test):
         return
     if (gone := np.setdiff1d(e.y, known)).size:
         e.note(
-            f"The model does not know class {', '.join(map(str, gone))}: "
+            f"The model does not know class {listed(gone, each=str)}: "
             "nothing of it is in the training set of CAS."
         )
     labels = cas_labels(e.y[np.isin(e.y, known)], at_least=e.settings["cas_total"])
@@ -267,8 +277,6 @@ def _begin(model, data, *, n_samples, conditional, random_state, **settings):
     "An evaluation whose report has no rows yet."
     X, y, X_test, y_test = check_model_data(model, data)
     n = len(X_test) if n_samples is None else n_samples
-    if not isinstance(n, numbers.Integral) or n < 2:
-        raise ValueError(f"n_samples is {n!r}: a whole number of at least 2 is needed")
     if conditional and (y is None or len(np.unique(y)) < 2):
         raise ValueError("conditional=True needs data with labels of at least two classes")
     base = derived_seed(random_state, "evaluate")
@@ -284,7 +292,9 @@ def _begin(model, data, *, n_samples, conditional, random_state, **settings):
     known["random_state"] = random_state if isinstance(random_state, int) else None
     report = Report(f"{type(model).__name__} on {name}", settings=known)
     seed = partial(derived_seed, base)
-    return Evaluation(model, X, y, X_test, y_test, report, seed, interval)
+    series = Filled(X, X_test)
+    X, X_test = series.whole
+    return Evaluation(model, X, y, X_test, y_test, report, seed, interval, series=series)
 
 # %% ../../nbs/evaluation/evaluate.ipynb #953ad798
 def evaluate(
@@ -302,9 +312,7 @@ def evaluate(
     verbose: bool = True,  # show progress
 ) -> Report:  # every metric beside its reference values
     "Evaluate a model on a data set, without changing it."
-    e = _begin(
-        model,
-        data,
+    asked = dict(
         n_samples=n_samples,
         conditional=conditional,
         cas_total=cas_total,
@@ -312,9 +320,13 @@ def evaluate(
         confidence=confidence,
         random_state=random_state,
     )
-    if trained_elsewhere(model, data, e.X):
+    check_evaluation(fcn=fcn, **asked)
+    e = _begin(model, data, **asked)
+    if e.series.any:
+        e.note(e.series.note())
+    if trained_elsewhere(model, data, e.series.given[0]):
         e.note(TRAINED_ELSEWHERE)
-    with tqdm(total=11, disable=not verbose, leave=False) as e.bar:
+    with progress_bar(11, "evaluation", shown=verbose, leave=False) as e.bar:
         X_hat = _reconstruction(e)
         _probes(e)
         _codebook(e)

@@ -15,17 +15,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..data import Standardiser, check_labels, check_series
-from ..engine.runtime import choose_precision, derived_seed, find_device, seeded
-from ..io.storage import cache_folder, content_digest, write_file
+from ..engine.progress import progress_bar
+from ncvq_nb.engine.runtime import (
+    choose_precision,
+    derived_seed,
+    find_device,
+    fresh_weights,
+    own_state,
+)
+from ..io.storage import cache_folder, content_digest, read_bounded, write_file
+from ..io.wording import listed, quoted, shortened
 
 # %% ../../nbs/evaluation/fcn.ipynb #62ec7eae
 def _block(i, o, k):
@@ -37,7 +45,7 @@ def _block(i, o, k):
 
 def fcn_network(c, n_classes, generator):
     "The network for c channels, with weights from `generator`; all but its last layer make φ(x)."
-    with seeded(0):  # layers draw weights when they are made; these are overwritten
+    with fresh_weights(0):  # layers draw weights when they are made; these are overwritten
         net = nn.Sequential(
             *_block(c, 128, 8),
             *_block(128, 256, 5),
@@ -67,9 +75,9 @@ def train_fcn(net, x, y, settings, *, n_steps, autocast, generator):
     opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay, fused=True)
     losses, recent, angle, turn = [], 1.0, 0.0, math.pi / n_steps
     batches = equal_batches(len(x), settings.batch_size, generator)
-    off = not settings.verbose
+    bar = progress_bar(n_steps, "FCN", shown=settings.verbose, leave=False)
     net.train()
-    for rows in (bar := tqdm(batches, total=n_steps, desc="FCN", disable=off, leave=False)):
+    for rows in batches:
         rows = rows.to(x.device)
         for group in opt.param_groups:
             group["lr"] = lr * (1 + math.cos(angle)) / 2
@@ -81,6 +89,7 @@ def train_fcn(net, x, y, settings, *, n_steps, autocast, generator):
         opt.step()
         losses.append(loss.detach())
         angle += turn
+        bar.update()
         if len(losses) % 20 == 0:
             recent = torch.stack(losses[-20:]).mean().item()
             bar.set_postfix(loss=f"{recent:.3f}")
@@ -88,6 +97,7 @@ def train_fcn(net, x, y, settings, *, n_steps, autocast, generator):
                 turn, tol = max(turn, (math.pi - angle) / settings.cool_down), 0.0
         if angle > math.pi - 1e-9:
             break
+    bar.close()
     return torch.stack(losses).tolist()
 
 # %% ../../nbs/evaluation/fcn.ipynb #4f156901
@@ -121,6 +131,7 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @own_state()
     def fit(
         self,
         X,  # (n, channels, length) or (n, length)
@@ -135,18 +146,20 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         self.scaler_, self.n_channels_ = Standardiser().fit(X), X.shape[1]
         self.network_ = fcn_network(X.shape[1], len(self.classes_), generator).to(device)
         steps = self.epochs * math.ceil(len(X) / self.batch_size)
+        mixed = dict(enabled=precision == "bfloat16", cache_enabled=False)
         self.losses_ = train_fcn(
             self.network_,
             torch.from_numpy(self.scaler_.transform(X)).to(device),
             torch.from_numpy(target).to(device),
             self,
             n_steps=min(steps, self.max_steps or sys.maxsize),
-            autocast=torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+            autocast=torch.autocast(device.type, torch.bfloat16, **mixed),
             generator=generator,
         )
         self.network_.eval()
         return self
 
+    @own_state()
     def features(
         self,
         X,  # (n, channels, length) or (n, length)
@@ -159,6 +172,7 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         with torch.inference_mode():  # a thousand series at a time
             return torch.cat([part(batch.to(device)).cpu() for batch in x.split(1024)]).numpy()
 
+    @own_state()
     def probabilities(
         self,
         E,  # (n, 128) float32, as `features` returns
@@ -184,20 +198,23 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         P = self.predict_proba(X)
         return self.classes_[P.argmax(1)]
 
-    def _check(self, X, y):
-        "Raise for settings and labels that cannot be trained with."
-        if y is None:
-            raise ValueError("y is None: a classifier needs labels")
+    def check_settings(self):
+        "Raise for settings that cannot be trained with."
         for name in ("epochs", "batch_size", "cool_down", "max_steps"):
             v = getattr(self, name)
             if v is None and name == "max_steps":
                 continue
             if not isinstance(v, numbers.Real) or not v >= 1:
-                raise ValueError(f"{name} is {v!r}: at least 1 is needed")
+                raise ValueError(f"{name} is {quoted(v)}: at least 1 is needed")
+
+    def _check(self, X, y):
+        "Raise for settings and labels that cannot be trained with."
+        if y is None:
+            raise ValueError("y is None: a classifier needs labels")
+        self.check_settings()
         if len(classes := np.unique(y)) < 2:
-            raise ValueError(
-                f"y has one class only ({classes[0]}): a classifier needs at least two"
-            )
+            found = listed(classes, each=str)
+            raise ValueError(f"y has one class only ({found}): a classifier needs at least two")
         if X.shape[2] == 1 and len(X) // math.ceil(len(X) / self.batch_size) == 1:
             raise ValueError(
                 f"batch_size is {self.batch_size}, which makes batches of one value: "
@@ -224,14 +241,31 @@ def save_fcn(fcn, path):
     meta = {"config": config, "sha256": _fcn_digest(config, tensors)}
     write_file(path, to_safetensors(tensors, meta))
 
+# %% ../../nbs/evaluation/fcn.ipynb #23f355a1
+_MOST_HEADER = 2**22  # bytes
 
-def load_fcn(fcn, path):
-    "Give the unfitted `fcn` what `path` holds."
-    with safe_open(path, "pt") as f:
-        meta, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+
+def _read_fcn(path):
+    "Settings and tensors of a file, whose sizes fit together."
+    content = read_bounded(path)
+    n = int.from_bytes(content[:8], "little")
+    if n > _MOST_HEADER:
+        raise ValueError(f"its header is larger than {_MOST_HEADER:,} bytes")
+    tensors = from_safetensors(content)
+    meta = json.loads(content[8 : 8 + n]).get("__metadata__", {})
     if meta.get("sha256") != _fcn_digest(meta.get("config", ""), tensors):
         raise ValueError("its checksum is wrong")
     config = json.loads(meta["config"])
+    classes, rows = config["classes"], {len(v) for v in tensors.values() if v.ndim}
+    if len(classes) not in rows or max(len(str(c)) for c in classes) * len(classes) > 2**26:
+        raise ValueError("its labels are too many or too long")
+    return config, tensors
+
+
+@own_state()
+def load_fcn(fcn, path):
+    "Give the unfitted `fcn` what `path` holds."
+    config, tensors = _read_fcn(path)
     fcn.classes_, fcn.losses_ = np.array(config["classes"]), config["losses"]
     fcn.scaler_, fcn.n_channels_ = Standardiser(), len(config["mean"])
     fcn.scaler_.mean_, fcn.scaler_.std_ = np.array(config["mean"]), np.array(config["std"])
@@ -273,12 +307,12 @@ def fcn_for(
         try:
             return load_fcn(fcn, path)
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as e:
-            said = f"the cached classifier {path} is damaged ({e}): "
+            said = f"the cached classifier {path} is damaged ({shortened(str(e), 200)}): "
             warnings.warn(said + "it is trained again and replaced", stacklevel=2)
     fcn.fit(X, y)
     try:
         save_fcn(fcn, path)
-    except OSError as e:
+    except (OSError, ValueError) as e:
         said = f"the trained classifier cannot be kept in {path.parent} ({e}); "
         said += "set cache_dir or NCVQ_CACHE to a folder that can be written"
         warnings.warn(said, stacklevel=2)

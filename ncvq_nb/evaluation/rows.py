@@ -12,6 +12,7 @@ from ..data import Standardiser
 from .diversity import class_mean, class_scores, fair_scores
 from .memorisation import flatten_series, near_copies, share_closer
 from .report import ReferenceValue, Row
+from ..io.gaps import observed
 from ..metrics import fid, inception_score, probe, series_errors
 from ..vq import codebook_usage
 
@@ -38,8 +39,10 @@ ERRORS = {"mse": "reconstruction MSE", "relative": "reconstruction error", "stft
 
 def reconstruction_rows(X, X_test, X_hat, interval):
     "How far the reconstructions X_hat lie from X_test; the constant series is the mean of X."
+    # NaN, where nothing was observed, counts nowhere
     n_fft = min(8, X.shape[2] // 2 * 2) or None  # shorter where the series are
-    constant = np.broadcast_to(X.mean((0, 2), keepdims=True), X_test.shape)
+    counted = {} if (seen := observed(X)) is None else dict(where=seen)
+    constant = np.broadcast_to(X.mean((0, 2), keepdims=True, **counted), X_test.shape)
     errors, worst = (series_errors(X_test, R, n_fft) for R in (X_hat, constant))
     rows = []
     for key, scores in errors.items():
