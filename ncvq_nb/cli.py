@@ -6,73 +6,26 @@
 __all__ = ['train', 'sample', 'evaluate', 'demo', 'grid']
 
 # %% ../nbs/13_cli.ipynb #1bc65474
-import csv
-import io
 from contextlib import nullcontext
-from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
 # %% ../nbs/13_cli.ipynb #105894d6
 from .drawing.curves import plot_history
 from .drawing.style import save_figure
-from .engine.commands import add_settings, command_parser, given_settings
-from .engine.commands import option_names, run_command
+from .engine.commands import command_parser, given_settings, run_command
 from .engine.distributed import ProcessGroup
+from .estimator.model_folder import check_target, is_saved_model
+from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate as evaluate_model
 from .evaluation.present import figures, present
 from .evaluation.results import Results
 from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
-from .io.archive import find_dataset
-from .io.storage import safe_file_name, write_atomically
-
-# %% ../nbs/13_cli.ipynb #e8e1a0cd
-WORDS = {"label=None": "--label none"}  # what messages of the library are called here
-FORMER = {"revive_below": "dead_code_threshold"}  # options of before → of today
-
-
-def _add(p, name, **kw):
-    "An option that may be written with hyphens too."
-    p.add_argument(*option_names(name), **kw)
-
-
-def _add_data(p, text="a .npz, .csv, .tsv or .ts file, or the name of a UCR set", **kw):
-    "The data set, and where its labels and its test part are."
-    p.add_argument("data", help=text, **kw)
-    where = "where a table has its labels: first, last, a column's name, or none [found out]"
-    share = "share of a file that is set aside as test series, the same ones every time [0]"
-    _add(p, "label", help=where)
-    _add(p, "test_fraction", type=float, default=0.0, metavar="Q", help=share)
-
-
-def _add_model(p, without=()):
-    "The settings of the model."
-    text = "pairs are written 500,1000: first the tokenizer, then the prior"
-    add_settings(p, NCVQ, without=("verbose", *without), former=FORMER, text=text)
-
-# %% ../nbs/13_cli.ipynb #2193c26e
-def _data(args, name=None, test=False):
-    "The data set that is asked for; with test series, if a model is to be evaluated."
-    label = {}
-    if args.label is not None:
-        label = dict(label=None if args.label.lower() == "none" else args.label)
-    source = args.data if name is None else name
-    found = find_dataset(source, test_fraction=args.test_fraction, **label)
-    if test and found.X_test is None:
-        raise ValueError(
-            f"{found.name} has no test series, and models are evaluated on them: "
-            "--test_fraction 0.3 sets a part of the file aside, the same one every time; "
-            "train with it as well"
-        )
-    return found
-
-
-def _model(folder):
-    "The model in a run's folder, or in the folder itself."
-    inner = Path(folder) / "model"
-    return NCVQ.load(inner if (inner / "config.json").exists() else folder)
+from .io.folders import place_for_file, place_for_folder
+from .io.storage import safe_file_name
+from .terminal.arguments import WORDS, add_data, add_model, add_option, labels_by_name
+from .terminal.arguments import model_of, place_for_arrays, read_data, write_series
 
 # %% ../nbs/13_cli.ipynb #a7f92fbc
 def _train_parser():
@@ -80,16 +33,17 @@ def _train_parser():
         "ncvq_train",
         "Train a tokenizer and a prior on a data set. The model ends in DIR/model, the training\n"
         "curves in DIR/training.png.\n"
-        "The same command on a folder whose run was cut off continues it.",
+        "The same command on a folder whose run was cut off continues it, and with more epochs\n"
+        "it makes the run longer.",
         [
             "ncvq_train GunPoint --out runs/gunpoint --random_state 0",
             "ncvq_train my.csv --label first --test_fraction 0.3 --out runs/mine --ssl barlow",
             "ncvq_train my.npz --out runs/long --epochs 1000,1000 --log_with tensorboard",
         ],
     )
-    _add_data(p)
-    _add(p, "out", required=True, metavar="DIR", help="folder of checkpoints, history and model")
-    _add(
+    add_data(p)
+    add_option(p, "out", required=True, metavar="DIR", help="checkpoints, history and model")
+    add_option(
         p,
         "log_with",
         nargs="+",
@@ -97,22 +51,25 @@ def _train_parser():
         help="where the history goes while it grows, besides DIR: tensorboard, wandb, mlflow, "
         "trackio or another tracker of accelerate [nowhere]",
     )
-    _add(p, "quiet", action="store_true", help="no progress bars")
-    _add_model(p)
+    add_option(p, "quiet", action="store_true", help="no progress bars")
+    add_model(p)
     return p
 
 # %% ../nbs/13_cli.ipynb #cbfed2b1
 def _train(args):
-    data, out = _data(args), Path(args.out)
+    out = place_for_folder(args.out, "--out")
+    check_target((out / "model").absolute())
+    data = read_data(args)
     model = NCVQ(**given_settings(args, NCVQ), verbose=not args.quiet)
-    model.fit(data.X_train, data.y_train, run_dir=out, log_with=args.log_with)
+    how = dict(run_dir=out, groups=data.groups_train, log_with=args.log_with)
+    model.fit(data.X_train, data.y_train, **how)
     if ProcessGroup().rank:
         return
     model.save(out / "model")
     fig = plot_history(model.history_, title=f"{data.name}: training")
     save_figure(fig, out / "training.png")
-    tokenizer, prior = (model.history_[k]["loss"][-1] for k in ("tokenizer", "prior"))
-    print(f"{data!r}\ntokenizer: loss {tokenizer:.4f}   prior: loss {prior:.4f}")
+    losses = (f"{k}: loss {h['loss'][-1]:.4f}" for k, h in model.history_.items())
+    print(f"{data!r}\n{'   '.join(losses)}")
     print(f"model: {out / 'model'}")
 
 
@@ -134,53 +91,26 @@ def _sample_parser():
     )
     p.add_argument("dir", help="folder of a run or of a model")
     p.add_argument("-n", type=int, default=10, help="how many; with --y, of each label [10]")
-    _add(p, "y", nargs="+", metavar="LABEL", help="labels to sample; without it, of all kinds")
+    add_option(p, "y", nargs="+", metavar="LABEL", help="labels to sample [all kinds]")
     kinds = (
-        ".npz with X (n, channels, length), or .csv with channel after channel; "
-        "with --y, labels too: as y, or in the first column"
+        ".npz with X (n, channels, length), or .csv with a header; with --y, labels too: as y, or "
+        "in the column label"
     )
-    _add(p, "out", required=True, metavar="FILE", help=kinds)
+    add_option(p, "out", required=True, metavar="FILE", help=kinds)
     own = "[the model's own]"
-    _add(p, "random_state", type=int, help="the same number gives the same series")
-    _add(p, "guidance_scale", type=float, help=f"of classifier-free guidance {own}")
-    _add(p, "choice_temperature", type=float, help=f"noise on the order of tokens {own}")
-    _add(p, "sampling_steps", type=int, help=f"steps of iterative decoding {own}")
+    add_option(p, "random_state", type=int, help="the same number gives the same series")
+    add_option(p, "guidance_scale", type=float, help=f"of classifier-free guidance {own}")
+    add_option(p, "choice_temperature", type=float, help=f"noise on the order of tokens {own}")
+    add_option(p, "sampling_steps", type=int, help=f"steps of iterative decoding {own}")
     return p
-
-# %% ../nbs/13_cli.ipynb #85ba581c
-def _labels(model, names, n):
-    "`n` of each label, in the type that the model knows; None for no names."
-    if names is None:
-        return None
-    classes = getattr(model, "classes_", None)
-    known = {} if classes is None else {str(c): c for c in classes}
-    for name in names:
-        if name not in known:
-            there = ", ".join(known) or "none"
-            raise ValueError(f"--y {name} is no label of this model: it has {there}")
-    return np.repeat(np.array([known[name] for name in names]), n)
-
-
-def _write_series(path, X, y):
-    "Series and labels as .npz or .csv."
-    if path.suffix == ".npz":
-        arrays = dict(X=X) if y is None else dict(X=X, y=y)
-        write_atomically(path, lambda tmp: np.savez_compressed(tmp, **arrays))
-        return
-    table = io.StringIO()
-    rows = ([*([] if y is None else [y[i]]), *x.ravel().tolist()] for i, x in enumerate(X))
-    csv.writer(table, lineterminator="\n").writerows(rows)
-    write_atomically(path, table.getvalue())
 
 # %% ../nbs/13_cli.ipynb #0cb4b938
 def _sample(args):
-    out = Path(args.out)
-    if out.suffix not in (".npz", ".csv"):
-        raise ValueError(f"--out must end in .npz or .csv, found {args.out!r}")
+    out = place_for_arrays(args.out)
     if args.n < 1:
         raise ValueError(f"-n must be at least 1, found {args.n}")
-    model = _model(args.dir)
-    y = _labels(model, args.y, args.n)
+    model = model_of(args.dir)
+    y = labels_by_name(model, args.y, args.n)
     X = model.sample(
         args.n if y is None else None,
         y,
@@ -190,7 +120,7 @@ def _sample(args):
         sampling_steps=args.sampling_steps,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    _write_series(out, X, y)
+    write_series(out, X, y)
     n, c, length = X.shape
     print(f"{n} series with {c} channel{'s' * (c > 1)} of length {length}: {out}")
 
@@ -213,18 +143,19 @@ def _evaluate_parser():
         ],
     )
     p.add_argument("dir", help="folder of a run or of a model")
-    _add_data(p)
+    add_data(p)
     place = "folder for report.json, report.md and the pictures [the folder of the model]"
-    _add(p, "out", metavar="FOLDER", help=place)
-    _add(p, "n_samples", type=int, help="series to sample [as many as test series]")
-    _add(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
-    _add(p, "quiet", action="store_true", help="no progress bar")
+    add_option(p, "out", metavar="FOLDER", help=place)
+    add_option(p, "n_samples", type=int, help="series to sample [as many as test series]")
+    add_option(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
+    add_option(p, "quiet", action="store_true", help="no progress bar")
     return p
 
 # %% ../nbs/13_cli.ipynb #dab48339
 def _evaluate(args):
-    model, data = _model(args.dir), _data(args, test=True)
-    out, seed = Path(args.out or args.dir), args.random_state
+    out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
+    model, data = model_of(args.dir), read_data(args, test=True)
+    check_evaluation(n_samples=args.n_samples, random_state=seed)
     report = evaluate_model(
         model, data, n_samples=args.n_samples, random_state=seed, verbose=not args.quiet
     )
@@ -250,24 +181,39 @@ def _demo_parser():
         ["ncvq_demo", "ncvq_demo ItalyPowerDemand --out italy --epochs 100"],
     )
     bundled = "GunPoint, ArrowHead or ItalyPowerDemand, or anything ncvq_train takes [GunPoint]"
-    _add_data(p, bundled, nargs="?", default="GunPoint")
-    _add(p, "out", metavar="DIR", help="folder for the results [<name>_demo]")
-    _add(p, "quiet", action="store_true", help="no progress bars")
-    _add_model(p)
+    add_data(p, bundled, nargs="?", default="GunPoint")
+    add_option(p, "out", metavar="DIR", help="folder for the results [<name>_demo]")
+    add_option(p, "quiet", action="store_true", help="no progress bars")
+    add_model(p)
     return p
 
 # %% ../nbs/13_cli.ipynb #9337e68c
+def _check_demo(out):
+    "A new or empty folder, or that of a demonstration, which goes on or is made anew."
+    ours = (out / "run" / "settings.json").exists() or is_saved_model(out / "model")
+    if out.exists() and any(out.iterdir()) and not ours:
+        there = sorted(p.name for p in out.iterdir())[0]
+        raise ValueError(
+            f"--out {out} is not empty, {there} is in it, and a demonstration would write its "
+            "report and pictures over files of the same names: name a new folder"
+        )
+    check_target((out / "model").absolute())
+
+
 def _demo(args):
-    data = _data(args, test=True)
-    out = Path(args.out or f"{safe_file_name(data.name.lower())}_demo")
+    data = read_data(args, test=True)
+    default = f"{safe_file_name(data.name.lower())}_demo"
+    out = place_for_folder(args.out or default, "--out")
+    _check_demo(out)
     print(f"{data!r}\n")
     settings = {"random_state": 0, **given_settings(args, NCVQ)}
-    model = NCVQ(**settings, verbose=not args.quiet).fit(data.X_train, data.y_train)
+    model = NCVQ(**settings, verbose=not args.quiet)
+    model.fit(data.X_train, data.y_train, run_dir=out / "run", groups=data.groups_train)
     report = present(model, data, out, verbose=not args.quiet)
     print(f"\n{report!r}\n\nin {out}/:")
     for f in sorted(out.iterdir()):
         print(f"  {f.name}{'/' if f.is_dir() else ''}")
-    if model.classes_ is not None:
+    if getattr(model, "classes_", None) is not None:
         print(f"\nmore of it:  ncvq_sample {out} -n 100 --y {model.classes_[0]} --out new.npz")
 
 
@@ -289,28 +235,29 @@ def _grid_parser():
             "ncvq_grid GunPoint --out runs/grid --cluster tcp://10.0.0.1:8786",
         ],
     )
-    _add_data(p, nargs="+")
-    _add(p, "out", required=True, metavar="DIR", help="folder of the grid")
+    add_data(p, nargs="+")
+    add_option(p, "out", required=True, metavar="DIR", help="folder of the grid")
     names = ["default", *METHODS]
     how = dict(nargs="+", choices=names, default=["default"], metavar="METHOD")
-    _add(p, "methods", **how, help=f"{', '.join(names)} [default]")
-    _add(p, "seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="[0 1 2]")
-    _add(p, "metrics", nargs="+", metavar="METRIC", help="columns of the table [all]")
+    add_option(p, "methods", **how, help=f"{', '.join(names)} [default]")
+    add_option(p, "seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="[0 1 2]")
+    add_option(p, "metrics", nargs="+", metavar="METRIC", help="columns of the table [all]")
     where = p.add_mutually_exclusive_group()
     here = "cells at a time on this machine, -1 for as many as it has cores [1]"
-    _add(where, "n_jobs", type=int, metavar="N", help=here)
+    add_option(where, "n_jobs", type=int, metavar="N", help=here)
     there = (
         "a dask scheduler's address, or the file that `dask scheduler --scheduler-file` writes: "
         "cells go to its workers, which see DIR under the same name"
     )
-    _add(where, "cluster", metavar="ADDRESS", help=there)
-    _add_model(p, without=("random_state",))  # that is what --seeds are
+    add_option(where, "cluster", metavar="ADDRESS", help=there)
+    add_model(p, without=("random_state",))  # that is what --seeds are
     return p
 
 # %% ../nbs/13_cli.ipynb #d895cead
 def _grid(args):
-    common, out = given_settings(args, NCVQ), Path(args.out)
-    data = [_data(args, name, test=True) for name in args.data]
+    common, out = given_settings(args, NCVQ), place_for_folder(args.out, "--out")
+    place_for_file(out / "results.csv", "--out")
+    data = [read_data(args, name, test=True) for name in args.data]
     settings = {m: {**common, **METHODS.get(m, {})} for m in args.methods}
     with on_cluster(args.cluster) if args.cluster else nullcontext():
         run_grid(data, settings, args.seeds, out, n_jobs=args.n_jobs)

@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from configparser import ConfigParser
 from functools import partial
 from pathlib import Path
 
@@ -10,14 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+import ncvq_nb
 import ncvq_nb.evaluation.present as present_module
 from ncvq_nb import NCVQ, Dataset, cli, experiments, read_dataset
+from ncvq_nb.engine.interrupts import Interrupted
+from ncvq_nb.estimator import stages
 from ncvq_nb.io.archive import find_dataset
+from ncvq_nb.terminal import arguments
+from ncvq_nb.terminal.encode import encode
+from ncvq_nb.terminal.impute import impute
 from toys import OPTIONS, SETTINGS, fingerprint, sines, tiny
 
 NAMES = ("sit", "walk")
 GRID_OPTIONS = [w for k, v in SETTINGS.items() for w in (f"--{k}", str(v))]
 ALL = dict(train=cli.train, sample=cli.sample, evaluate=cli.evaluate, demo=cli.demo, grid=cli.grid)
+ALL |= dict(encode=encode, impute=impute)
 PICTURES = ("samples", "reconstructions", "training", "codebook", "tokens", "latents")
 
 
@@ -82,6 +90,8 @@ WANTED = dict(
     sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature",
     evaluate="--out --label --n_samples --random_state --quiet",
     demo="--out --quiet",
+    encode="--out --label --test_fraction --features",
+    impute="--out --label --by_label --n_samples --random_state",
     grid="--out --methods --seeds --metrics --n_jobs --cluster",
 )
 
@@ -107,10 +117,21 @@ def test_settings_of_the_model_are_options(name, capsys):
     call(ALL[name], "--help")
     text = capsys.readouterr().out
     for option in NCVQ().get_params():
-        if option == "verbose" or (name, option) == ("grid", "random_state"):
-            assert f"--{option}" not in text  # --quiet and --seeds are
+        aside = ("verbose", "warm_start")  # --quiet is; a command begins with a new model
+        if option in aside or (name, option) == ("grid", "random_state"):  # --seeds are
+            assert f"--{option}" not in text
         else:
             assert f"--{option}" in text and f"--{option.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_tells_its_version_and_is_installed(name, capsys):
+    assert call(ALL[name], "--version") == 0
+    assert capsys.readouterr().out == f"ncvq_{name}, of ncvq_nb {ncvq_nb.__version__}\n"
+    ini = ConfigParser(delimiters=["="], interpolation=None)
+    ini.read(Path(__file__).resolve().parents[1] / "settings.ini", encoding="utf-8")
+    place = f"ncvq_{name}={ALL[name].__module__}:{name}"
+    assert place in ini["DEFAULT"]["console_scripts"].split()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -155,6 +176,36 @@ def test_a_run_that_was_cut_off_is_continued(folder, training, tmp_path, monkeyp
     assert fingerprint(models[0]) == fingerprint(models[1])
 
 
+def test_an_interrupted_run_says_how_far_it_came(training, tmp_path, capsys, monkeypatch):
+    def stop(*args, **kw):
+        raise Interrupted("prior", 4, 10, {}, tmp_path / "r" / "prior")
+
+    monkeypatch.setattr(stages, "train", stop)
+    assert training("toy.npz") == 130
+    one_line(capsys, "ncvq_train: prior was interrupted at step 4 of 10", tmp_path / "r" / "prior")
+
+
+def test_the_tokenizer_alone_from_training_to_report(folder, training, tmp_path, quick, capsys):
+    assert training("toy.npz", "--epochs", "2,0") == 0
+    out = capsys.readouterr().out
+    assert "tokenizer: loss" in out and "prior" not in out
+    new = ["-n", 1, "--out", tmp_path / "new.npz"]
+    assert call(cli.sample, tmp_path / "r", *new) == 2
+    one_line(capsys, "ncvq_sample", "epochs=(2, 0) trains the tokenizer alone")
+    demo = ["--out", tmp_path / "demo", "--quiet", *OPTIONS, "--epochs", "2,0"]
+    assert call(cli.demo, folder / "toy.npz", *demo) == 0
+    assert "Nothing about generated series" in (tmp_path / "demo" / "report.md").read_text()
+    drawn = {p.stem for p in (tmp_path / "demo").glob("*.png")}
+    assert drawn == set(PICTURES) - {"samples", "latents"}
+
+
+def test_more_epochs_make_a_run_longer(folder, training, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "r")
+    assert training("toy.npz", "--epochs", 4) == 0
+    model = NCVQ.load(tmp_path / "r" / "model")
+    assert [h["step"][-1] for h in model.history_.values()] == [4, 4]
+
+
 @pytest.mark.parametrize("file", ["toy.csv", "toy_TRAIN.tsv", "toy.ts"])
 def test_every_kind_of_file_gives_the_same_data(folder, file):
     found, want = find_dataset(folder / file), find_dataset(folder / "toy.npz")
@@ -183,6 +234,28 @@ def test_labels_can_be_left_out(training, tmp_path):
     assert training(tmp_path / "x.csv", "--label", "none") == 0
     m = NCVQ.load(tmp_path / "r" / "model")
     assert m.classes_ is None and m.n_features_in_ == 24
+
+
+def test_columns_are_named_to_the_command(training, tmp_path, capsys, monkeypatch):
+    X, y = series()
+    head = ["meter", *(f"t{i}" for i in range(24)), "note", "kind"]
+    rows = [[1000 + i, *x[0].tolist(), "text", k] for i, (x, k) in enumerate(zip(X, y))]
+    with open(tmp_path / "m.csv", "w", newline="") as f:
+        csv.writer(f).writerows([head, *rows])
+    assert training(tmp_path / "m.csv", "--label", "kind") == 2
+    one_line(capsys, "'meter'", "--id")
+    named = ["--id", "meter", "--drop", "note", "--label", "kind"]
+    assert training(tmp_path / "m.csv", *named) == 0
+    said = capsys.readouterr().out
+    assert "labels: column kind" in said and "samples: t0 … t23 (24)" in said
+    m = NCVQ.load(tmp_path / "r" / "model")
+    assert m.n_features_in_ == 24 and m.classes_.tolist() == sorted(set(y.tolist()))
+    heard = []
+    with monkeypatch.context() as patch:
+        patch.setattr(NCVQ, "fit", lambda self, X, y, groups, **kw: heard.append(groups) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            training(tmp_path / "m.csv", "--groups", "meter", "--drop", "note", "--label", "kind")
+    assert heard[0].tolist() == [1000 + i for i in range(12)]
     assert call(cli.sample, tmp_path / "r", "-n", 2, "--out", tmp_path / "new.csv") == 0
 
 
@@ -228,7 +301,7 @@ def test_samples_of_all_kinds(folder, tmp_path):
         assert list(f) == ["X"]
         assert np.array_equal(f["X"], NCVQ.load(run / "model").sample(4, **own))
     assert call(cli.sample, run, "--out", tmp_path / "new.csv") == 0
-    assert len((tmp_path / "new.csv").read_text().splitlines()) == 10
+    assert len((tmp_path / "new.csv").read_text().splitlines()) == 11
 
 
 @pytest.mark.parametrize(
@@ -241,8 +314,9 @@ def test_labels_of_every_kind_survive(tmp_path, labels):
     assert call(cli.sample, tmp_path / "m", *args, "--out", tmp_path / "new.csv") == 0
     assert call(cli.sample, tmp_path / "m", *args, "--out", tmp_path / "new.npz") == 0
     with open(tmp_path / "new.csv", newline="") as f:
-        rows = list(csv.reader(f))
+        head, *rows = csv.reader(f)
     want = np.repeat(labels, 2).tolist()
+    assert head == ["label", *(f"t{i}" for i in range(24))]
     assert [r[0] for r in rows] == list(map(str, want)) and {len(r) for r in rows} == {25}
     with np.load(tmp_path / "new.npz") as f:
         assert f["y"].tolist() == want
@@ -294,7 +368,7 @@ def test_mistakes_in_training(training, capsys, line, parts):
     "data, parts",
     [
         (["NoSuchSet"], ["NoSuchSet"]),
-        (["GunPoint", "--label", "last"], ["label='last' is for tables"]),
+        (["GunPoint", "--label", "last"], ["--label 'last' is for tables"]),
     ],
     ids=str,
 )
@@ -337,9 +411,9 @@ def test_damaged_models_are_said_in_one_line(folder, tmp_path, capsys, file, con
 
 def damaged_files(folder):
     X, y = series()
-    X[3, 0, 5] = np.nan
-    np.savez(folder / "nan.npz", X=X, y=y)
-    write(folder / "short.csv", X[..., :5], y)
+    X[3, 0, 5] = np.inf
+    np.savez(folder / "inf.npz", X=X, y=y)
+    write(folder / "short.csv", X[..., :1], y)
     (folder / "empty.csv").write_text("")
     (folder / "noise.npz").write_bytes(b"noise")
     np.savez(folder / "pickle.npz", X=np.array([None, {}], object))
@@ -420,7 +494,7 @@ def test_demo_leaves_everything(folder, tmp_path, quick, capsys):
     out = tmp_path / "demo"
     assert call(cli.demo, folder / "toy.npz", "--out", out, "--quiet", *OPTIONS) == 0
     names = {p.name for p in out.iterdir()}
-    assert names == {f"{k}.png" for k in PICTURES} | {"model", "report.json", "report.md"}
+    assert names == {f"{k}.png" for k in PICTURES} | {"model", "run", "report.json", "report.md"}
     assert "ncvq_sample" in capsys.readouterr().out
     assert call(cli.sample, out, "-n", 1, "--out", tmp_path / "new.npz") == 0
     card, report = (
@@ -428,6 +502,53 @@ def test_demo_leaves_everything(folder, tmp_path, quick, capsys):
     )
     assert "| FID |" in card and "| name | toy |" in card
     assert {l for l in report.splitlines() if l.startswith("|")} <= set(card.splitlines())
+
+
+def test_a_demonstration_goes_on_and_writes_over_nothing_of_anybody_else(
+    folder, tmp_path, monkeypatch, capsys
+):
+    args = [folder / "toy.npz", "--quiet", *OPTIONS, "--out"]
+
+    def late(*args, **kw):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr(cli, "present", late)
+        assert call(cli.demo, *args, tmp_path / "demo") == 2
+    trained = {p: p.read_bytes() for p in (tmp_path / "demo").glob("run/*/checkpoint-*")}
+    monkeypatch.setattr(cli, "present", lambda *args, **kw: "presented")
+    assert trained and call(cli.demo, *args, tmp_path / "demo") == 0, "nothing is trained again"
+    assert trained == {p: p.read_bytes() for p in trained}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.md").write_text("precious")
+    capsys.readouterr()
+    for out, said in (("mine", "report.md is in it"), ("mine/report.md", "is a file")):
+        assert call(cli.demo, *args, tmp_path / out) == 2
+        assert said in capsys.readouterr().err
+    assert (tmp_path / "mine" / "report.md").read_text() == "precious"
+
+
+def test_targets_are_checked_before_any_work(folder, tmp_path, monkeypatch, capsys):
+    def work(*args, **kw):
+        raise AssertionError("work was begun")
+
+    for name in ("find_dataset", "NCVQ"):
+        monkeypatch.setattr(arguments, name, work)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other" / "model").mkdir(parents=True)
+    (tmp_path / "other" / "model" / "notes.txt").write_text("mine")
+    toy, file = folder / "toy.npz", tmp_path / "file"
+    for command, words, said in (
+        (cli.train, [toy, "--out", file], "is a file"),
+        (cli.train, [toy, "--out", file / "deeper"], "which is a file"),
+        (cli.train, [toy, "--out", tmp_path / "other"], "notes.txt is in it"),
+        (cli.evaluate, [folder / "run", toy, "--out", file], "is a file"),
+        (cli.grid, [toy, "--out", file], "is a file"),
+        (cli.sample, [folder / "run", "--out", file / "new.npz"], "which is a file"),
+    ):
+        assert call(command, *words) == 2
+        assert said in capsys.readouterr().err
+    assert file.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["../up", "{elsewhere}/x", "..", "a/b", ""])
@@ -442,7 +563,7 @@ def test_the_demonstration_writes_beside_it_whatever_the_set_is_called(tmp_path,
         raise ValueError("far enough")
 
     monkeypatch.setattr(NCVQ, "fit", lambda self, *args, **kw: self)
-    monkeypatch.setattr(cli, "find_dataset", lambda *args, **kw: data)
+    monkeypatch.setattr(arguments, "find_dataset", lambda *args, **kw: data)
     monkeypatch.setattr(cli, "present", stop)
     assert call(cli.demo, "x", "--quiet") == 2
     assert seen[0].resolve().parent == home and seen[0].name.endswith("_demo")

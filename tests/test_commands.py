@@ -122,3 +122,11 @@ def test_an_interruption_and_a_fault_of_ours(capsys):
 
 def test_what_main_returns_comes_back():
     assert run_command(lambda args: args.width, ["--width", "7"], parser()) == 7
+
+
+def test_a_message_is_one_line_of_bounded_length(capsys):
+    with pytest.raises(SystemExit):
+        run(ValueError("y has labels\n" + "x" * 10**6 + "\x1b[31m: leave some out"))
+    err = capsys.readouterr().err
+    assert len(err) < 1100 and len(err.splitlines()) == 1 and "\x1b" not in err
+    assert err.startswith("smooth: y has labels xxx") and err.endswith(": leave some out\n")

@@ -8,9 +8,13 @@ __all__ = ['parse_value', 'add_settings', 'given_settings', 'command_parser', 'r
 # %% ../../nbs/engine/commands.ipynb #7868f59c
 import argparse
 import inspect
+import re
 import sys
 
 from fastcore.docments import docments
+
+import ncvq_nb
+from ..io.wording import readable, shortened
 
 # %% ../../nbs/engine/commands.ipynb #708f0b82
 def parse_value(
@@ -73,13 +77,16 @@ def command_parser(
     text: str,  # what it does
     examples: list[str],  # whole lines, as one would type them
 ) -> argparse.ArgumentParser:
-    "A parser whose help ends with examples."
-    return argparse.ArgumentParser(
+    "A parser whose help ends with examples, and that tells its version."
+    p = argparse.ArgumentParser(
         prog=name,
         description=text,
         epilog="examples:\n" + "\n".join(f"  {e}" for e in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    version = f"{name}, of ncvq_nb {ncvq_nb.__version__}"
+    p.add_argument("--version", action="version", version=version)
+    return p
 
 # %% ../../nbs/engine/commands.ipynb #72294668
 _USER_ERRORS = (
@@ -97,7 +104,7 @@ def run_command(
     main,  # function of the parsed arguments
     argv: list[str] | None,  # arguments; None for those of the process
     parser: argparse.ArgumentParser,
-    words: dict | None = None,  # phrase of Python → phrase of the command line
+    words: dict | None = None,  # pattern of Python → what `re.sub` makes of it here
 ):  # what `main` returns
     "Run a command; what its user did wrong is said in one line."
     try:
@@ -105,8 +112,11 @@ def run_command(
     except _USER_ERRORS as e:
         said = str(e.args[0] if isinstance(e, KeyError) and e.args else e)
         for ours, theirs in (words or {}).items():
-            said = said.replace(ours, theirs)
+            said = re.sub(ours, theirs, said)
+        said = shortened(readable(" ".join(said.splitlines())))
         print(f"{parser.prog}: {said}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
+        if str(e):  # how far it has come
+            print(f"{parser.prog}: {e}", file=sys.stderr)
         sys.exit(130)

@@ -1,0 +1,106 @@
+"""`ncvq_impute`: gaps in files of every kind are completed as `impute` does it in Python."""
+
+import csv
+
+import numpy as np
+import pytest
+from toys import says, sines, tiny
+
+from ncvq_nb.io.columns import MISSING
+from ncvq_nb.io.files import read_series
+from ncvq_nb.terminal.impute import impute, read_gaps
+
+X, Y = sines(channels=2, length=16, names=["sit", "walk"])
+GAPS = X.copy()
+GAPS[0, 0, 3:7] = GAPS[5, 1, 10:] = np.nan
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny(epochs=1).fit(X, Y)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, model):
+    d = tmp_path_factory.mktemp("impute")
+    model.save(d / "m")
+    np.savez(d / "gaps.npz", X=GAPS, y=Y)
+    cells = np.where(np.isnan(GAPS), "", GAPS.astype(str)).reshape(12, -1)
+    with open(d / "gaps.csv", "w", newline="") as f:
+        csv.writer(f).writerows([k, *row] for k, row in zip(Y, cells))
+    return d
+
+
+def call(folder, data, out, *more):
+    impute([str(folder / "m"), str(folder / data), "--out", str(out), *map(str, more)])
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_arrays_and_tables_are_completed_alike(folder, model, tmp_path, capsys, by_label):
+    more = ["--random-state", 3, *["--by_label"] * by_label]
+    call(folder, "gaps.npz", tmp_path / "a.npz", *more)
+    call(folder, "gaps.csv", tmp_path / "b.csv", "--label", "first", *more)
+    assert capsys.readouterr().out.count("10 missing samples in 12 series") == 2
+    want = model.impute(GAPS, Y if by_label else None, random_state=3)
+    with np.load(tmp_path / "a.npz") as found:
+        assert np.array_equal(found["X"], want) and found["y"].tolist() == Y.tolist()
+    again, y = read_series(tmp_path / "b.csv")
+    assert np.array_equal(again, want) and y.tolist() == Y.tolist(), "read back as it is"
+
+
+def test_several_completions(folder, model, tmp_path, capsys):
+    how = ["--n_samples", 3, "--random_state", 0]
+    call(folder, "gaps.npz", tmp_path / "a.npz", *how)
+    with np.load(tmp_path / "a.npz") as found:
+        assert np.array_equal(found["X"], model.impute(GAPS, n_samples=3, random_state=0))
+    with pytest.raises(SystemExit):
+        call(folder, "gaps.npz", tmp_path / "a.csv", *how)
+    assert "--n_samples needs an --out that ends in .npz" in capsys.readouterr().err
+
+
+def test_every_mark_of_a_missing_sample_is_known(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text("\n".join(f"1.5\t{mark.upper()}\tb" for mark in MISSING))
+    found, y = read_gaps(path, (1, 2), "last")
+    assert np.isnan(found[:, 0, 1]).all() and (found[:, 0, 0] == 1.5).all() and set(y) == {"b"}
+
+
+def test_headers_are_passed_over_with_and_without_labels(tmp_path):
+    path = tmp_path / "x.csv"
+    for text, label in (("a,b\n,2\n", None), ("1,2\n,2\n", None), ("y,a,b\nk,,2\n", "first")):
+        path.write_text(text)
+        found, _ = read_gaps(path, (1, 2), label)
+        assert np.array_equal(found[-1, 0], [np.nan, 2], equal_nan=True)
+        assert len(found) == (2 if text[0] == "1" else 1)
+
+
+@pytest.mark.parametrize(
+    "text, label, said",
+    [
+        ("1,2,3\n", None, "line 1 has 3 cells, but series of this model have 2 samples"),
+        ("k,1,\n\nk,1\n", "first", "line 3 has 2 cells"),
+        ("1,2\n1,x\n", None, "line 2: sample 2 is 'x'"),
+        ("", None, "holds no series"),
+    ],
+)
+def test_other_tables_are_refused_by_line(tmp_path, text, label, said):
+    (tmp_path / "x.csv").write_text(text)
+    with says("x.csv", said):
+        read_gaps(tmp_path / "x.csv", (1, 2), label)
+
+
+def test_other_files_are_refused(tmp_path):
+    np.savez(tmp_path / "z.npz", Z=X)
+    (tmp_path / "x.xls").write_text("x")
+    for name, said in (("z.npz", "no array X, but Z"), ("x.xls", "cannot read '.xls'")):
+        with says(name, said):
+            read_gaps(tmp_path / name, (1, 2))
+    with says("no.csv", kind=FileNotFoundError):
+        read_gaps(tmp_path / "no.csv", (1, 2))
+
+
+def test_mistakes_are_said_in_one_line(folder, tmp_path, capsys):
+    np.savez(folder / "bare.npz", X=GAPS)
+    with pytest.raises(SystemExit):
+        call(folder, "bare.npz", tmp_path / "a.npz", "--by_label")
+    assert "ncvq_impute: --by_label needs labels" in capsys.readouterr().err
