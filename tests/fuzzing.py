@@ -20,7 +20,11 @@ import ncvq_nb
 
 OURS = Path(ncvq_nb.__file__).parent
 REFUSED = object()
-WARNINGS = ("float32 is too coarse", "is damaged and is passed over")  # that an input may raise
+WARNINGS = (  # that an input may raise
+    "float32 is too coarse",
+    "is damaged and is passed over",
+    "far from all other values",
+)
 
 
 def fuzz(n, /, **strategies):

@@ -390,3 +390,11 @@ def test_nothing_stray_is_tracked():
     stray = [n for f in files if run.search(n := f.relative_to(ROOT).as_posix())]
     assert not stray, f"artefacts of runs: {stray}"
     assert not [f for f in files if f.stat().st_size > 500_000]
+
+
+def test_the_page_on_promises_counts_them():
+    page = (ROOT / "nbs" / "results" / "29_promises.ipynb").read_text(encoding="utf-8")
+    numbers = [int(n) for n in re.findall(r'"## (\d+)\. ', page)]
+    words = "One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve Thirteen".split()
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert f"> {words[len(numbers) - 1]} promises" in page

@@ -32,9 +32,12 @@ from ncvq_nb.bench.workloads import (
     build_workload,
     check_workload,
 )
+from ..drawing.layout import plain_legend
 from ..drawing.style import PALETTE, new_figure, styled
 from ..engine.runtime import can_compile, find_device, has_fast_bfloat16, kept_memory, seeded
-from ..io.storage import write_atomically
+from ..io.markup import markdown_line, markdown_table
+from ..io.storage import read_bounded, write_atomically
+from ..io.wording import readable
 
 # %% ../../nbs/bench/measurements.ipynb #0e4cbcae
 PREFIX = dict(ours="", reference="reference_")  # of a side's keys in a measurement
@@ -180,7 +183,7 @@ def table_line(
     cells: list[str],  # of `table_cells`, or the headings
 ) -> str:
     "A line of the table as text."
-    padded = zip(cells, COLUMNS.values())
+    padded = zip((" ".join(readable(c).split()) for c in cells), COLUMNS.values())
     return " ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(padded)).rstrip()
 
 # %% ../../nbs/bench/measurements.ipynb #2750a576
@@ -198,14 +201,14 @@ class Measurements(list):
 
     def _repr_markdown_(self):
         rows = [table_cells(r) for r in self]
-        table = [[*COLUMNS], ["---", "---"] + ["--:"] * (len(COLUMNS) - 2), *rows]
         keep = [i for i in range(len(COLUMNS)) if any(row[i] for row in rows)]
-        table = ["| " + " | ".join(row[i] for i in keep) + " |" for row in table]
+        head, *rows = ([row[i] for i in keep] for row in ([*COLUMNS], *rows))
+        table = markdown_table(head, rows, "".join("llr"[min(i, 2)] for i in keep))
         about = [f"batch {r['batch']}; {machine_line(r['machine'])}" for r in self]
-        about = "\n\n".join(dict.fromkeys(about))
+        about = "\n\n".join(map(markdown_line, dict.fromkeys(about)))
         if loads := [r["machine"]["load"] for r in self if r["machine"]["load"] is not None]:
             about += f"; load {min(loads)} to {max(loads)}"
-        return "\n".join(table) + f"\n\n{about}"
+        return f"{table}\n\n{about}"
 
     def save(
         self,
@@ -220,7 +223,7 @@ class Measurements(list):
         path: str | Path,  # that `save` wrote, in this or an earlier version
     ) -> "Measurements":
         "Read them again."
-        return cls(map(_renamed, json.loads(Path(path).read_text(encoding="utf-8"))))
+        return cls(map(_renamed, json.loads(read_bounded(path, 2**22).decode())))
 
 # %% ../../nbs/bench/measurements.ipynb #f2d55858
 def _cases(workloads, lengths, devices, precision):
@@ -282,6 +285,7 @@ def plot_parts(
         ax.barh([*sides], width, left=left, height=0.6, color=color, label=name)
         left += width
     case = f"batch {row['batch']}, length {row['length']}, {row['device']}, {row['precision']}"
-    ax.set(xlabel="ms", title=f"{row['workload']}: {case}")
-    fig.legend(loc="outside lower center", ncols=3)
+    ax.set_xlabel("ms")
+    ax.set_title(f"{row['workload']}: {case}", parse_math=False)
+    plain_legend(fig, loc="outside lower center", ncols=3)
     return fig

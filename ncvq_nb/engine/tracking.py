@@ -22,7 +22,7 @@ from typing import Any
 
 from .checkpoints import locked_folder
 from .distributed import ProcessGroup
-from ..io.storage import write_atomically
+from ..io.storage import parse_json, read_bounded, write_atomically
 
 # %% ../../nbs/engine/tracking.ipynb #e4dbf427
 def _known_trackers(way):
@@ -163,7 +163,7 @@ LATE = 5.0  # seconds after which a tracker is taken to have stored what it was 
 def _read_sent(path, settings):
     "What was noted of these settings' run, or nothing."
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = parse_json(read_bounded(path))
         if kept["settings"] != settings:
             return {}
         steps = [t.get("step", 0) for t in kept["trackers"].values()]
