@@ -1,5 +1,6 @@
 """Data frames as people have them: read right, or refused by an error whose remedy works."""
 
+import re
 import warnings
 
 import numpy as np
@@ -360,3 +361,17 @@ def test_channels_in_another_order_are_refused():
     assert m.encode(X).shape[0] == 12
     with says("the channels ['flow', 'ecg']", "trained on ['ecg', 'flow']"):
         m.encode(X[["flow", "ecg"]])
+
+
+def test_labels_and_identifiers_at_once_are_taken_out_by_lines_that_work():
+    pd = pytest.importorskip("pandas")
+    want = np.random.default_rng(0).normal(size=(6, 9))
+    X = pd.DataFrame(want, columns=[f"t{i}" for i in range(9)])
+    X.insert(0, "customer_id", range(6))
+    X["label"] = list("ababab")
+    with pytest.raises(ValueError) as said:
+        tiny(epochs=1).fit(X)
+    first, second = re.findall(r"(?:y|X) = X\.\w+\([^)]*\)", str(said.value))
+    scope = dict(X=X)
+    exec(f"{first}; {second}", scope)
+    assert scope["y"].tolist() == list("ababab") and np.array_equal(scope["X"].to_numpy(), want)

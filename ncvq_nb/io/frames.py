@@ -136,7 +136,13 @@ def _remedy(frame, name, keys):
         text = f"take {'it' if len(found) == 1 else 'them'} out with {out}"
         labels = [k for n, k in zip(odd, found) if n.strip().lower() in LABEL_NAMES]
         one = labels or found
-        if pandas and len(one) == 1 and not (not labels and like_identifier(odd[0])):
+        if pandas and len(labels) == 1 < len(found):
+            rest = [k for k in found if k not in labels]
+            text = (
+                f"take the labels out with y = {name}.pop({quoted(labels[0])}), and pass them, and "
+                f"the rest with {name} = {name}.drop(columns={quoted(rest, 200)})"
+            )
+        elif pandas and len(one) == 1 and not (not labels and like_identifier(odd[0])):
             said = "" if labels else "if these are labels, "
             text += f"; {said}with y = {name}.pop({quoted(one[0])}), and pass them as labels"
         times = [k for k in found if pandas and _counts_time(frame, k)]
