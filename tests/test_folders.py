@@ -70,6 +70,22 @@ def test_a_move_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
     assert contents(tmp_path) == {"a": "1", "b": "1"} and len(calls) == 3
 
 
+@posix
+def test_without_locks_nothing_of_a_writer_that_may_be_alive_is_removed(tmp_path, monkeypatch):
+    def without_locks(*args):
+        raise OSError(37, "No locks available")
+
+    write_folder(tmp_path, {"a": "1"})
+    part = tmp_path / ".part.ncvq-0123456789abcdef"
+    part.mkdir()
+    with monkeypatch.context() as m:
+        m.setattr("fcntl.flock", without_locks)
+        write_folder(tmp_path, {"a": "2"})
+    assert part.exists() and (tmp_path / "a").read_text() == "2"
+    write_folder(tmp_path, {"a": "3"})
+    assert contents(tmp_path) == {"a": "3"}
+
+
 # Models
 
 

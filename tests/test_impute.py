@@ -92,7 +92,7 @@ def test_other_tables_are_refused_by_line(tmp_path, text, label, said):
 def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "z.npz", Z=X)
     (tmp_path / "x.xls").write_text("x")
-    for name, said in (("z.npz", "no array X, but Z"), ("x.xls", "cannot read '.xls'")):
+    for name, said in (("z.npz", "neither 'X' nor 'X_train'"), ("x.xls", "cannot read '.xls'")):
         with says(name, said):
             read_gaps(tmp_path / name, (1, 2))
     with says("no.csv", kind=FileNotFoundError):

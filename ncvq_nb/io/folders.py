@@ -45,11 +45,11 @@ def is_ours(
     name: str,  # of a file or folder in a folder that `write_folder` writes
 ) -> bool:
     "Is it something that a killed writer has left?"
-    return name == NEW or is_temporary(name)
+    return name in (NEW, ".ncvq-lock") or is_temporary(name)  # the lock of Windows
 
 # %% ../../nbs/io/folders.ipynb #31efe1cf
-def _place(folder, obsolete):
-    "The moves, and the end of files that the new state does not have."
+def _place(folder, obsolete, alone):
+    "The moves, and the end of files that the new state does not have, and of dead writers'."
     for pause in (0.1, 0.5, None):
         try:
             _finish(folder)
@@ -60,7 +60,7 @@ def _place(folder, obsolete):
             time.sleep(pause)
     for name in obsolete:
         (folder / name).unlink(missing_ok=True)
-    for left in folder.iterdir():
+    for left in folder.iterdir() if alone else ():
         if is_temporary(left.name):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
 
@@ -75,7 +75,7 @@ def write_folder(
     made = not folder.exists()
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with folder_lock(folder):
+        with folder_lock(folder) as alone:
             _finish(folder)
             part = folder / temporary_name("part")
             try:
@@ -95,7 +95,7 @@ def write_folder(
             try:
                 sync_folder(folder)
             finally:  # the step is made
-                _place(folder, set(obsolete) - set(files))
+                _place(folder, set(obsolete) - set(files), alone)
             sync_folder(folder)
 
 # %% ../../nbs/io/folders.ipynb #3149177f

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..engine.commands import command_parser, run_command
 from ..io.columns import marks_missing
+from ..io.npz import read_npz
 from ..io.text_cells import number_of
 from .arguments import WORDS, add_option, model_of
 from .arguments import place_for_arrays, write_arrays, write_series
@@ -64,11 +65,8 @@ def read_gaps(
         return X.reshape(-1, *shape), y
     if kind != ".npz":
         raise ValueError(f"{path}: cannot read {kind!r}, allowed are .npz, .csv and .tsv")
-    with np.load(path, allow_pickle=False) as found:
-        if "X" not in found:
-            there = ", ".join(found.files)
-            raise ValueError(f"{path} has no array X, but {there}: save it as np.savez(path, X=X)")
-        return found["X"], found["y"] if "y" in found else None
+    found, _ = read_npz(path, train_only=True)
+    return found["X_train"], found.get("y_train")
 
 # %% ../../nbs/terminal/impute.ipynb #1ff7acf0
 def _parser():
