@@ -100,7 +100,7 @@ def _sample_parser():
     )
     add_option(p, "out", required=True, metavar="FILE", help=kinds)
     add_option(p, "random_state", type=int, help="the same number gives the same series")
-    add_decoding(p)
+    add_decoding(p, NCVQ)
     return p
 
 # %% ../nbs/13_cli.ipynb #0cb4b938

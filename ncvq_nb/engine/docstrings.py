@@ -89,6 +89,23 @@ def _of_class(lines, node):
 _AS_IN = re.compile(r"(?:(?:this|these|all|the|others|below|and)[ ,]*)*as in `(\w+)`")
 
 
+def _meanings(name, functions):
+    "Parameter → meaning, for the function `name` among `functions`, {name: parameters}."
+    found, other, carried = {}, "__init__", ""
+    for p in functions.get(name, ()):
+        text = p.comment
+        if reference := _AS_IN.fullmatch(text):
+            other, text = reference[1], ""
+        if both := re.fullmatch(r"(.+), here and below: (.+)", text):
+            carried, text = f"{both[1]}: {both[2]}", ""
+        if not text and name not in (other, "__init__"):
+            there = _meanings(other, functions).get(p.name)
+            there = there or _meanings("__init__", functions).get(p.name, "")
+            text = "; ".join(filter(None, [there, carried]))
+        found[p.name] = text
+    return found
+
+# %% ../../nbs/engine/docstrings.ipynb #bf1558bb
 _RANGE = re.compile(r"parameters `(\w+)` to `(\w+)`; (None: .+)")
 
 
@@ -112,30 +129,13 @@ def _written_out(functions):
 
 
 def _show(function, parameters):
-    "Let a signature have the parameters that stand for its `**`: editors complete their names."
+    "Let a signature have the parameters that its `**` stands for."
     now = inspect.signature(function)
     more = [p.name for p in parameters if p.name.strip("*") not in now.parameters]
     if more:
         kept = [p for p in now.parameters.values() if p.kind is not p.VAR_KEYWORD]
         kept += [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None) for k in more]
         function.__signature__ = now.replace(parameters=kept)
-
-
-def _meanings(name, functions):
-    "Parameter → meaning, for the function `name` among `functions`, {name: parameters}."
-    found, other, carried = {}, "__init__", ""
-    for p in functions.get(name, ()):
-        text = p.comment
-        if reference := _AS_IN.fullmatch(text):
-            other, text = reference[1], ""
-        if both := re.fullmatch(r"(.+), here and below: (.+)", text):
-            carried, text = f"{both[1]}: {both[2]}", ""
-        if not text and name not in (other, "__init__"):
-            there = _meanings(other, functions).get(p.name)
-            there = there or _meanings("__init__", functions).get(p.name, "")
-            text = "; ".join(filter(None, [there, carried]))
-        found[p.name] = text
-    return found
 
 # %% ../../nbs/engine/docstrings.ipynb #8e181546
 _WIDTH = 79
