@@ -16,7 +16,7 @@ from .drawing.style import save_figure
 from .engine.commands import command_parser, given_settings, run_command
 from .engine.distributed import ProcessGroup
 from .estimator.model_folder import check_target, is_saved_model
-from .estimator.settings import SAMPLING_RULES
+from .estimator.settings import NOISE_RULES, SAMPLING_RULES
 from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate as evaluate_model
 from .evaluation.present import figures, present
@@ -110,7 +110,7 @@ def _sample(args):
         raise ValueError(f"-n must be at least 1, found {args.n}")
     model = model_of(args.dir)
     y = labels_by_name(model, args.y, args.n)
-    decoding = {k: getattr(args, k) for k in SAMPLING_RULES}
+    decoding = {k: getattr(args, k) for k in {**SAMPLING_RULES, **NOISE_RULES}}
     n = args.n if y is None else None
     X = model.sample(n, y, random_state=args.random_state, **decoding)
     out.parent.mkdir(parents=True, exist_ok=True)

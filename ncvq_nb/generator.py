@@ -62,10 +62,12 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         guidance_schedule: str = "constant",  # or "linear", "cosine", from 1 to the scale
         revisions: int = 0,  # how often, at the end, improbable tokens are sampled anew
         revise_share: float = 0.1,  # share of the tokens in a revision
+        observation_noise: float = 1.0,  # of the decoder, in samples; 0: its mean, as the thesis
         unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
         epochs: float | tuple | None = None,  # or (tokenizer, prior); None: 1,000 and 1,500 steps
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = 1e-3,  # greatest learning rate of AdamW
+        warmup: float | tuple = 0.0,  # share of the steps in which it rises to that
         weight_decay: float | tuple = 1e-5,  # of AdamW
         validation_fraction: float = 0.0,  # share held out; the prior then ends at its best moment
         precision: str = "float32",  # or "bfloat16" for the heavy layers
@@ -89,9 +91,11 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.choice_temperature, self.guidance_scale = choice_temperature, guidance_scale
         self.temperature, self.top_p, self.order = temperature, top_p, order
         self.guidance_schedule, self.revisions = guidance_schedule, revisions
-        self.revise_share, self.unconditional = revise_share, unconditional
+        self.revise_share, self.observation_noise = revise_share, observation_noise
+        self.unconditional = unconditional
         self.epochs, self.batch_size = epochs, batch_size
-        self.lr, self.weight_decay, self.validation_fraction = lr, weight_decay, validation_fraction
+        self.lr, self.warmup, self.weight_decay = lr, warmup, weight_decay
+        self.validation_fraction = validation_fraction
         self.precision, self.compile, self.warm_start = precision, compile, warm_start
         self.device, self.random_state, self.verbose = device, random_state, verbose
         self.transformer, self.clip, self.integers = transformer, clip, integers
@@ -227,11 +231,10 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return_y: bool = False,  # their labels too? None for those without a class
         return_lengths: bool = False,  # and their lengths (n), which differ as in training?
         as_frame: bool = False,  # a data frame, with the columns that the training set had?
-        **decoding,  # parameters `sampling_steps` to `revise_share`; None: the estimator's own
+        **decoding,  # parameters `sampling_steps` to `observation_noise`; None: the estimator's own
     ) -> np.ndarray | tuple:  # (n, channels, length) float32, in the units of the training set
         "New series, of all kinds or of given classes; after unequal lengths, NaN behind each end."
-        s, labels, ends = outputs.draw(self, n, y, random_state, decoding)
-        X = sampling.decode_tokens(self, s, ends)
+        X, labels, ends = outputs.draw(self, n, y, random_state, decoding)
         found = outputs.formed(self, X, labels, return_y, as_frame)
         return outputs.with_lengths(found, X, ends) if return_lengths else found
 

@@ -8,7 +8,7 @@ from toys import fitted, says, sines, tiny
 from ncvq_nb import NCVQ
 from ncvq_nb.engine import runtime
 from ncvq_nb.estimator.settings import (
-    DECODING_DEFAULTS,
+    EARLIER,
     check_settings,
     differences,
     is_captured,
@@ -53,6 +53,8 @@ BAD = dict(
     unconditional=["x", None],
     epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (0, 1), (1, -1), (1, False)],
     batch_size=[0, -1, "x", 2.5, 0.5, (1, 2, 3), None],
+    observation_noise=[-0.1, nan, "x"],
+    warmup=[-0.1, 1, "x"],
     lr=[0, -1, "x", None, inf, nan, (1,), (1e-3, 0)],
     weight_decay=[-1, "x", None, nan, (1, 2, 3), (0, -1)],
     validation_fraction=[-0.1, 1, 1.5, "x", None, nan],
@@ -147,13 +149,14 @@ def test_steps_are_captured_on_a_gpu_alone():
 
 def test_what_is_noted_leaves_out_what_does_not_matter():
     noted = settings_of(tiny())
-    aside, bounds = {"verbose", "device", "compile"}, {"transformer", "clip", "integers"}
-    every, later = set(NCVQ().get_params()), {*bounds, *DECODING_DEFAULTS}
+    aside = {"verbose", "device", "compile"}
+    every = set(NCVQ().get_params())
+    later = {k for k, v in EARLIER.items() if NCVQ().get_params()[k] == v}
+    assert {"observation_noise"} == set(EARLIER) - later
     assert every - set(noted) == {*aside, *later, "warm_start"}  # noted where there are any
-    assert DECODING_DEFAULTS.items() <= NCVQ().get_params().items()
     other = dict(temperature=0.9, top_p=0.9, order="random", guidance_schedule="linear")
     other |= dict(revisions=1, revise_share=0.2)
-    m = tiny(transformer="log", clip="train", integers=True, warm_start=True, **other)
+    m = tiny(warmup=0.1, transformer="log", clip="train", integers=True, warm_start=True, **other)
     assert every - set(settings_of(m)) == aside and settings_of(m)["warm_start"] is True
     assert check_settings(tiny(), views=True) is None
     assert differences(noted, {**noted, "dim": 9, "x": 1}) == [

@@ -11,6 +11,7 @@ import numbers
 from ..engine.parameters import check_parameters, is_real
 from .settings import PARAMETER_RULES
 from .names import LONGEST
+from .observation import ROWS
 from ..io.frames import place_columns
 
 # %% ../../nbs/estimator/model_check.ipynb #d6b1b75e
@@ -53,6 +54,16 @@ def _are_labels(classes):
     return (texts or whole) and sorted(set(classes)) == classes
 
 # %% ../../nbs/estimator/model_check.ipynb #f55c7e5e
+def _check_noise(noise, data, n_classes):
+    "The sizes of the observation noise."
+    counts = noise.get("counts")
+    known = isinstance(counts, list) and len(counts) == max(1, n_classes)
+    known = known and all(_is_whole(n, 1) and n <= ROWS for n in counts)
+    known = known and set(noise) == {"counts", "channels", "length", "labelled"}
+    known = known and all(noise[k] == data[k] for k in ("channels", "length"))
+    _need(known and noise["labelled"] is (n_classes > 0), "noise for other series or classes")
+
+
 def _check_modules(config):
     "The sizes of the networks, against one another and against the data."
     modules, data = config["modules"], config["data"]
@@ -62,6 +73,8 @@ def _check_modules(config):
         all(_is_whole(tok.get(k), 1) and tok[k] == data.get(k) for k in ("channels", "length")),
         "a tokenizer for other channels or another length than the data",
     )
+    if "noise" in modules:
+        _check_noise(modules["noise"], data, len(config["classes"] or ()))
     if prior is None:
         return
     sizes = {f"prior_{k}": prior.get(k) for k in ("dim", "depth", "heads", "dropout")}
@@ -146,7 +159,7 @@ def check_config(
     _need(set(config) - {"interrupted"} == KEYS, f"other keys than {', '.join(sorted(KEYS))}")
     _need(all(isinstance(config[k], dict) for k in PARTS), "a part of the wrong type")
     modules, classes, share = config["modules"], config["classes"], config["class_prior"]
-    known = "tokenizer" in modules and set(modules) <= {"tokenizer", "prior"}
+    known = "tokenizer" in modules and set(modules) <= {"tokenizer", "prior", "noise"}
     known = known and all(isinstance(m, dict) for m in modules.values())
     _need(known, "no tokenizer, or an unknown module")
     files = {"config.json", *(f"{k}.safetensors" for k in modules)}
@@ -168,7 +181,8 @@ def check_config(
     _need(scaled, "no mean and standard deviation for every channel")
     _check_limits(config["scaler"], c)
     histories = config["history"]
-    logged = set(histories) == set(modules) and all(map(_is_history, histories.values()))
+    logged = set(histories) == set(modules) - {"noise"}
+    logged = logged and all(map(_is_history, histories.values()))
     _need(logged, "a history that is none")
     shared = (share is None) == (classes is None)
     if shared and share is not None:

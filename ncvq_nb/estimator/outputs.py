@@ -10,7 +10,9 @@ import numpy as np
 
 from ..engine.runtime import seed_from
 from .names import series_frame
-from .sampling import check_prior, class_indices, sample_ends, sample_tokens
+from .observation import drawn_noise, noise_level
+from .sampling import check_prior, class_indices, decode_tokens
+from .sampling import sample_ends, sample_tokens
 from ..io.frames import load_pandas
 from ..io.wording import quoted
 
@@ -20,15 +22,17 @@ def draw(
     n: int | None,  # as in `sample_tokens`, like the others
     y,
     random_state,
-    decoding: dict,
-) -> tuple:  # tokens (n, N) on the device; labels (n) and lengths (n), or None
-    "The tokens of new series, and the labels and lengths of these."
+    given: dict,  # settings of this call: `observation_noise`, and those of `decoding_settings`
+) -> tuple:  # series (n, c, l), in the units of training; labels (n) and lengths (n), or None
+    "New series, and their labels and lengths."
     check_prior(model)
-    seed = seed_from(random_state)
+    seed, decoding = seed_from(random_state), dict(given)
+    noise = noise_level(model, decoding.pop("observation_noise", None))
     s = sample_tokens(model, n, y, seed, decoding)
     known, c = model.classes_, class_indices(model, n, y, seed)
     labels = None if known is None or (c == len(known)).any() else known[c]
-    return s, labels, sample_ends(model, c, seed)
+    ends, e = sample_ends(model, c, seed), drawn_noise(model, c, noise, seed)
+    return decode_tokens(model, s, ends, e), labels, ends
 
 # %% ../../nbs/estimator/outputs.ipynb #ce779cc8
 def formed(

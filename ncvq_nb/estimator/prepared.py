@@ -245,7 +245,10 @@ def prepare_record(
     return Prepared(x[kept], c[kept], x[held], c[held], kept, *about, **gaps)
 
 # %% ../../nbs/estimator/prepared.ipynb #bb660c6b
-FITTED = ("tokenizer_", "prior_", "classes_", "class_prior_", "history_", "interrupted_")
+FITTED = (
+    *("tokenizer_", "prior_", "noise_", "classes_", "class_prior_", "history_"),
+    "interrupted_",
+)
 
 
 def _describe(model, X, digest):

@@ -194,9 +194,11 @@ def decode_tokens(
     model,  # an NCVQ
     s: torch.Tensor,  # (n, N) int64, on the model's device
     ends: np.ndarray | None = None,  # (n) where the series end; None: with the last token
+    noise: torch.Tensor | None = None,  # (n, c, l) standardised, added to what the decoder makes
 ) -> np.ndarray:  # (n, c, l) float32, in the units of the training set
     "The series that tokens stand for."
-    X = to_series(model, batched(model.tokenizer_.decode, s))
+    x = batched(model.tokenizer_.decode, s)
+    X = to_series(model, x if noise is None else x + noise)
     return X if ends is None else cut_ends(X, ends)
 
 # %% ../../nbs/estimator/sampling.ipynb #57535a64

@@ -16,6 +16,7 @@ from ..engine.interrupts import Interrupted
 from ..engine.objective import Objective
 from ..engine.runtime import fresh_weights, own_state, seed_of
 from ..engine.tracking import RunLog
+from .observation import fit_noise
 from .observed import hide_unseen
 from .prepared import Prepared, data_facts
 from ncvq_nb.estimator.settings import (
@@ -233,6 +234,9 @@ def train_prior(
     if stopped is not None and prepared.start is None and hasattr(model, "prior_"):
         raise stopped
     model.prior_, model.classes_, model.class_prior_ = prior, prepared.classes, prepared.class_prior
+    n_classes = prior.config["n_classes"]
+    about = prepared.x, prepared.y, n_classes, prepared.seen, model.seed_
+    model.noise_ = fit_noise(model.tokenizer_, *about)
     facts = with_earlier(facts, prepared.start) if prepared.start else facts
     lengths = {} if prepared.lengths is None else dict(lengths=prepared.lengths)
     model.data_ = facts | lengths

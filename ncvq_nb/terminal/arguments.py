@@ -16,7 +16,7 @@ from fastcore.docments import docments
 
 from ..data import Dataset
 from ..engine.commands import add_settings, option_names, parse_value
-from ..estimator.settings import SAMPLING_RULES
+from ..estimator.settings import NOISE_RULES, SAMPLING_RULES
 from ..generator import NCVQ
 from ..io.archive import find_dataset
 from ..io.folders import place_for_file
@@ -85,7 +85,7 @@ def add_decoding(
 ):
     "The settings of sampling, where they shall differ from the model's own."
     docs = docments(cls.__init__, full=True)
-    for name in SAMPLING_RULES:
+    for name in {**SAMPLING_RULES, **NOISE_RULES}:
         text = f"{docs[name].docment} [the model's own]"
         add_option(p, name, type=parse_value, metavar="V", help=text)
 
