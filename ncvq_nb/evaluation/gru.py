@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['StackedGRU', 'draw_rows', 'pool_weights', 'take_rows', 'train_stack', 'apply_stack']
 
-# %% ../../nbs/evaluation/gru.ipynb #733551d6
+# %% ../../nbs/evaluation/gru.ipynb #af354923
 import numpy as np
 import torch
 from torch import nn
 
-# %% ../../nbs/evaluation/gru.ipynb #e163e38e
+# %% ../../nbs/evaluation/gru.ipynb #afc82a04
 class StackedGRU(nn.Module):
     "GRUs of equal size side by side, each with a linear layer on its states."
 
@@ -63,7 +63,7 @@ class StackedGRU(nn.Module):
         states = torch.stack(self.states(x), 1)  # (runs, time, units, batch)
         return (self.out[:, None] @ states + self.b_out[:, None]).squeeze(2)
 
-# %% ../../nbs/evaluation/gru.ipynb #1640cc01
+# %% ../../nbs/evaluation/gru.ipynb #3e1398a4
 def draw_rows(
     pools: list,  # arrays of row numbers
     size: int,  # rows of each
@@ -86,7 +86,7 @@ def pool_weights(
     which[:n] = np.repeat(np.arange(len(pools)), counts)
     return weight, which
 
-# %% ../../nbs/evaluation/gru.ipynb #94dc9307
+# %% ../../nbs/evaluation/gru.ipynb #f69ea8e8
 def take_rows(
     X,  # (rows, time, channels)
     rows,  # (runs, batch) row numbers
@@ -105,12 +105,13 @@ def train_stack(
     batch_size: int,  # rows of each pool
     rngs: list,  # of np.random.Generator, one for each network
     bar,  # a `progress_bar`
+    lr: float = 1e-3,  # of Adam
 ):
     "Train all networks at once, each on batches of its own."
     width = max(sum(min(batch_size, len(p)) for p in own) for own in pools)
     weighed = [pool_weights(own, batch_size, width) for own in pools]
     weight, which = (torch.from_numpy(np.stack(a)).to(X.device) for a in zip(*weighed))
-    opt = torch.optim.Adam(net.parameters(), fused=True)
+    opt = torch.optim.Adam(net.parameters(), lr, fused=True)
     rows = np.zeros((len(pools), width), np.int64)
     for _ in range(n_steps):
         for own, place, rng in zip(pools, rows, rngs):
@@ -123,7 +124,7 @@ def train_stack(
         opt.step()
         bar.update()
 
-# %% ../../nbs/evaluation/gru.ipynb #048466cf
+# %% ../../nbs/evaluation/gru.ipynb #f6f8a414
 def apply_stack(
     net: StackedGRU,
     X,  # (rows, time, channels) float32, on the device of `net`
