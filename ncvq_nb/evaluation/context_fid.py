@@ -6,7 +6,7 @@
 __all__ = ['DilatedConv', 'TS2VecEncoder', 'contrast', 'hierarchical_loss', 'two_crops', 'cut', 'train_encoder', 'represent',
            'encoder_steps', 'context_fid_runs', 'context_fid']
 
-# %% ../../nbs/evaluation/context_fid.ipynb #bd999d19
+# %% ../../nbs/evaluation/context_fid.ipynb #ca89c5f0
 import numpy as np
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from ..engine.runtime import derived_seed, find_device, own_state
 from .window_sets import check_windows
 from ..metrics import fid
 
-# %% ../../nbs/evaluation/context_fid.ipynb #992044d9
+# %% ../../nbs/evaluation/context_fid.ipynb #3d48edd5
 class DilatedConv(nn.Module):
     "A convolution of three taps that keeps the length, on (channels, batch, time)."
 
@@ -49,7 +49,7 @@ class DilatedConv(nn.Module):
             x = torch.cat([padded[..., k * d : k * d + l] for k in range(3)])  # (3 n_in, n, l)
         return torch.addmm(self.bias, w, x.flatten(1)).view(-1, n, l)
 
-# %% ../../nbs/evaluation/context_fid.ipynb #79c7ba16
+# %% ../../nbs/evaluation/context_fid.ipynb #e7944897
 class TS2VecEncoder(nn.Module):
     "The encoder of TS2Vec (Yue et al. 2022, section 3.2)."
 
@@ -90,7 +90,7 @@ class TS2VecEncoder(nn.Module):
             h = h + change
         return h.transpose(0, 1)
 
-# %% ../../nbs/evaluation/context_fid.ipynb #360f49d6
+# %% ../../nbs/evaluation/context_fid.ipynb #b8175e2b
 def contrast(
     a,  # (sets, m, features)
     b,  # the same rows, seen otherwise
@@ -117,7 +117,7 @@ def hierarchical_loss(
     losses.append(contrast(a.permute(2, 0, 1), b.permute(2, 0, 1)) / 2)
     return torch.stack(losses).mean()
 
-# %% ../../nbs/evaluation/context_fid.ipynb #7a0f906b
+# %% ../../nbs/evaluation/context_fid.ipynb #7308e298
 def two_crops(
     length: int,  # of the windows
     n: int,  # windows in the batch
@@ -141,7 +141,7 @@ def cut(
     steps = torch.from_numpy(first[:, None] + np.arange(length)).to(x.device)
     return x.gather(2, steps[:, None].expand(-1, x.shape[1], -1))
 
-# %% ../../nbs/evaluation/context_fid.ipynb #3909ff67
+# %% ../../nbs/evaluation/context_fid.ipynb #ba678864
 def train_encoder(
     X,  # (n, channels, time) float32, on the device where the encoder is to be
     seed: int,  # of weights, crops, masks and batches
@@ -183,7 +183,7 @@ def train_encoder(
             p.copy_(mean)
     return net
 
-# %% ../../nbs/evaluation/context_fid.ipynb #7b836b63
+# %% ../../nbs/evaluation/context_fid.ipynb #1568eead
 def represent(
     net: TS2VecEncoder,
     X,  # (n, channels, time) float32, on the encoder's device
@@ -218,7 +218,7 @@ def context_fid_runs(
         scores.append([fid(E, E_new) for E_new in others])
     return np.array(scores).T
 
-# %% ../../nbs/evaluation/context_fid.ipynb #3fe05d62
+# %% ../../nbs/evaluation/context_fid.ipynb #fb49229c
 @own_state()
 def context_fid(
     real,  # (n, channels, length) or (n, length) real windows; the encoder learns from them
@@ -233,7 +233,8 @@ def context_fid(
     "Context-FID (Jeha et al. 2022, section 4) with the settings of Diffusion-TS (2024)."
     check_parameters(dict(n_runs=n_runs, n_steps=n_steps), _RULES)
     real, new = check_windows(real, new=new)
-    steps, base = encoder_steps(real) if n_steps is None else n_steps, derived_seed(random_state)
+    steps = encoder_steps(real) if n_steps is None else n_steps
+    base = derived_seed(random_state, "window scores")
     seeds = [derived_seed(base, "context-FID", run) for run in range(n_runs)]
     with progress_bar(n_runs * steps, "TS2Vec", shown=verbose, leave=False) as bar:
         how = dict(n_steps=steps, device=find_device(device), bar=bar)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RULES', 'n_units', 'discriminative_runs', 'predictive_runs', 'cross_correlations', 'correlation_distance',
-           'correlational_runs', 'discriminative_score', 'predictive_score', 'correlational_score', 'window_scores',
-           'model_window_scores']
+           'correlational_runs', 'seeds_for', 'discriminative_score', 'predictive_score', 'correlational_score',
+           'window_scores', 'model_window_scores', 'add_window_scores']
 
-# %% ../../nbs/evaluation/window_scores.ipynb #b06b2749
+# %% ../../nbs/evaluation/window_scores.ipynb #4b86b511
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from .gru import StackedGRU, apply_stack, train_stack
 from .report import ReferenceValue, Report, Row
 from .window_sets import check_windows
 
-# %% ../../nbs/evaluation/window_scores.ipynb #73e038a9
+# %% ../../nbs/evaluation/window_scores.ipynb #d325f041
 def n_units(
     n_channels: int,
 ) -> int:  # half as many, and at least 1
@@ -58,7 +58,7 @@ def discriminative_runs(
     scores = [abs((real.mean() + new.mean()) / 2 - 0.5) for real, new in right]
     return np.reshape(scores, (-1, n_runs))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #528f074d
+# %% ../../nbs/evaluation/window_scores.ipynb #efbc2a30
 def _entropy(net, x, which):
     "Cross-entropy of each window; those of the first pool are real."
     real = (which == 0).float()
@@ -70,7 +70,7 @@ def stacked(sets, device):
     X = torch.from_numpy(np.concatenate(sets)).to(device).transpose(1, 2).contiguous()
     return X, np.split(np.arange(len(X)), np.cumsum([len(S) for S in sets])[:-1])
 
-# %% ../../nbs/evaluation/window_scores.ipynb #4ed5235e
+# %% ../../nbs/evaluation/window_scores.ipynb #b6fa8be2
 def predictive_runs(
     real,  # (n, channels, time) windows in [0, 1], on which predictors are tested
     sets: list,  # each (m, channels, time): what they learn from
@@ -93,13 +93,13 @@ def predictive_runs(
     errors = apply_stack(net, X, [tested] * len(runs), _absolute_error)
     return np.reshape([e.mean(dtype=float) for e in errors], (-1, n_runs))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #f1b6823f
+# %% ../../nbs/evaluation/window_scores.ipynb #0ce8f5df
 def _absolute_error(net, x, which=None):
     "Mean over time of the error on the last channel, one step ahead, (runs, batch)."
     known = x[:, :-1, : max(1, x.shape[2] - 1)]
     return (torch.sigmoid(net.each(known)) - x[:, 1:, -1]).abs().mean(1)
 
-# %% ../../nbs/evaluation/window_scores.ipynb #76af1ce6
+# %% ../../nbs/evaluation/window_scores.ipynb #0fca7d3a
 def cross_correlations(
     X,  # (n, channels, time)
 ) -> np.ndarray:  # (channels (channels + 1) / 2,), the lower triangle with its diagonal
@@ -135,7 +135,7 @@ def correlational_runs(
         scores[k, run] = correlation_distance(*parts)
     return scores
 
-# %% ../../nbs/evaluation/window_scores.ipynb #8fcec3b8
+# %% ../../nbs/evaluation/window_scores.ipynb #47809f54
 RULES = dict(
     n_runs=whole_number(1),
     n_steps=whole_number(1),
@@ -145,9 +145,10 @@ RULES = dict(
 )
 
 
-def _seeds(random_state, score):
-    "Set and run → seed."
-    return partial(derived_seed, derived_seed(random_state, "window scores"), score)
+def seeds_for(random_state):
+    "Score → (set and run → seed), the same for a score alone and in a report."
+    base = derived_seed(random_state, "window scores")
+    return lambda score: partial(derived_seed, base, score)
 
 
 @own_state()
@@ -163,7 +164,7 @@ def discriminative_score(
 ) -> np.ndarray:  # (n_runs,) from 0, the best, to 0.5
     "Can a GRU tell real from generated? (Yoon et al. 2019); one unit at least."
     check_parameters(dict(n_runs=n_runs, n_steps=n_steps), RULES)
-    sets, seed = check_windows(real, new=new), _seeds(random_state, "discriminative")
+    sets, seed = check_windows(real, new=new), seeds_for(random_state)("discriminative")
     with progress_bar(n_steps, "discriminative score", shown=verbose, leave=False) as bar:
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return discriminative_runs(sets, n_runs, **how)[0]
@@ -182,7 +183,7 @@ def predictive_score(
 ) -> np.ndarray:  # (n_runs,) mean absolute errors on `real`, in parts of its range
     "How well does a GRU that learned from generated windows predict real ones? (Yoon et al. 2019)"
     check_parameters(dict(n_runs=n_runs, n_steps=n_steps), RULES)
-    (real, new), seed = check_windows(real, new=new), _seeds(random_state, "predictive")
+    (real, new), seed = check_windows(real, new=new), seeds_for(random_state)("predictive")
     with progress_bar(n_steps, "predictive score", shown=verbose, leave=False) as bar:
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return predictive_runs(real, [new], n_runs, **how)[0]
@@ -195,13 +196,14 @@ def correlational_score(
     "A tenth of the sum of differences between cross-correlations, of the whole sets."
     return correlation_distance(*check_windows(real, new=new))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #2327a557
+# %% ../../nbs/evaluation/window_scores.ipynb #2d72461e
 def _row(metric, scores, kind, what):
     "The mean over runs with its interval; scores (sets, runs), the second set is the reference."
     mean, n = float(scores[0].mean()), scores.shape[1]
     half = float(sem(scores[0]) * t.ppf(0.975, n - 1)) if n > 1 else np.nan
     references = [ReferenceValue(kind, float(s.mean()), what) for s in scores[1:]]
-    return Row(metric, mean, mean - half, mean + half, "lower", tuple(references))
+    low = max(mean - half, 0.0) if n > 1 else half  # no score is below 0
+    return Row(metric, mean, low, mean + half, "lower", tuple(references))
 
 
 def _notes(real, new):
@@ -219,7 +221,7 @@ def _notes(real, new):
         said.append("One channel: the GRUs have one unit, and it is predicted from its own past.")
     return said
 
-# %% ../../nbs/evaluation/window_scores.ipynb #44cbb628
+# %% ../../nbs/evaluation/window_scores.ipynb #311b86a4
 @own_state()
 def window_scores(
     real,  # (n, channels, length) or (n, length) real windows, those the generator learned from
@@ -241,7 +243,7 @@ def window_scores(
     real, new, *held = check_windows(real, new=new, held_out=held_out)
     if context_steps is None:
         asked["context_steps"] = encoder_steps(real)
-    seed, device = partial(_seeds, derived_seed(random_state)), find_device(device)
+    seed, device = seeds_for(random_state), find_device(device)
     size = dict(n_real=len(real), n_new=len(new), channels=real.shape[1], length=real.shape[2])
     report = Report("windows", notes=_notes(real, new), settings=size | asked)
     total = discriminative_steps + predictive_steps + n_runs * asked["context_steps"]
@@ -250,7 +252,7 @@ def window_scores(
         report.rows += rows
     return report
 
-# %% ../../nbs/evaluation/window_scores.ipynb #e66be9e6
+# %% ../../nbs/evaluation/window_scores.ipynb #a76e5e3d
 def _all_rows(real, sets, asked, seed, how):
     "A row for each score that is asked for."
     n, rows, floor = asked["n_runs"], [], ("floor", "held-out real windows")
@@ -270,7 +272,7 @@ def _all_rows(real, sets, asked, seed, how):
         rows.append(_row("context-FID", scores, *floor))
     return rows
 
-# %% ../../nbs/evaluation/window_scores.ipynb #607372e2
+# %% ../../nbs/evaluation/window_scores.ipynb #4de9e6e6
 def model_window_scores(
     model,  # fitted `NCVQ`, or anything with sample(n, random_state=…)
     data,  # `Dataset`, without gaps
@@ -286,3 +288,13 @@ def model_window_scores(
     new = model.sample(len(X), random_state=derived_seed(random_state, "windows"))
     how = dict(held_out=held_out, random_state=random_state, verbose=verbose)
     return window_scores(X, new, **how, **settings)
+
+
+def add_window_scores(
+    report: Report,  # of `evaluate`; changed
+    scores: Report,  # of `window_scores`
+):
+    "Rows, notes and settings of the one in the other."
+    report.rows += scores.rows
+    report.notes += scores.notes
+    report.settings["windows"] = scores.settings
