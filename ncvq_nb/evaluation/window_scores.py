@@ -7,7 +7,7 @@ __all__ = ['RULES', 'n_units', 'discriminative_runs', 'predictive_runs', 'cross_
            'correlational_runs', 'seeds_for', 'discriminative_score', 'predictive_score', 'correlational_score',
            'window_scores', 'model_window_scores', 'add_window_scores']
 
-# %% ../../nbs/evaluation/window_scores.ipynb #4b86b511
+# %% ../../nbs/evaluation/window_scores.ipynb #48c0c2fa
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from .gru import StackedGRU, apply_stack, train_stack
 from .report import ReferenceValue, Report, Row
 from .window_sets import check_windows
 
-# %% ../../nbs/evaluation/window_scores.ipynb #d325f041
+# %% ../../nbs/evaluation/window_scores.ipynb #309f0ba6
 def n_units(
     n_channels: int,
 ) -> int:  # half as many, and at least 1
@@ -58,7 +58,7 @@ def discriminative_runs(
     scores = [abs((real.mean() + new.mean()) / 2 - 0.5) for real, new in right]
     return np.reshape(scores, (-1, n_runs))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #efbc2a30
+# %% ../../nbs/evaluation/window_scores.ipynb #64b2ddc3
 def _entropy(net, x, which):
     "Cross-entropy of each window; those of the first pool are real."
     real = (which == 0).float()
@@ -70,7 +70,7 @@ def stacked(sets, device):
     X = torch.from_numpy(np.concatenate(sets)).to(device).transpose(1, 2).contiguous()
     return X, np.split(np.arange(len(X)), np.cumsum([len(S) for S in sets])[:-1])
 
-# %% ../../nbs/evaluation/window_scores.ipynb #b6fa8be2
+# %% ../../nbs/evaluation/window_scores.ipynb #e26a1d67
 def predictive_runs(
     real,  # (n, channels, time) windows in [0, 1], on which predictors are tested
     sets: list,  # each (m, channels, time): what they learn from
@@ -93,13 +93,13 @@ def predictive_runs(
     errors = apply_stack(net, X, [tested] * len(runs), _absolute_error)
     return np.reshape([e.mean(dtype=float) for e in errors], (-1, n_runs))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #0ce8f5df
+# %% ../../nbs/evaluation/window_scores.ipynb #889b5a5b
 def _absolute_error(net, x, which=None):
     "Mean over time of the error on the last channel, one step ahead, (runs, batch)."
     known = x[:, :-1, : max(1, x.shape[2] - 1)]
     return (torch.sigmoid(net.each(known)) - x[:, 1:, -1]).abs().mean(1)
 
-# %% ../../nbs/evaluation/window_scores.ipynb #0fca7d3a
+# %% ../../nbs/evaluation/window_scores.ipynb #11cd4327
 def cross_correlations(
     X,  # (n, channels, time)
 ) -> np.ndarray:  # (channels (channels + 1) / 2,), the lower triangle with its diagonal
@@ -135,7 +135,7 @@ def correlational_runs(
         scores[k, run] = correlation_distance(*parts)
     return scores
 
-# %% ../../nbs/evaluation/window_scores.ipynb #47809f54
+# %% ../../nbs/evaluation/window_scores.ipynb #24a5865d
 RULES = dict(
     n_runs=whole_number(1),
     n_steps=whole_number(1),
@@ -196,7 +196,7 @@ def correlational_score(
     "A tenth of the sum of differences between cross-correlations, of the whole sets."
     return correlation_distance(*check_windows(real, new=new))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #2d72461e
+# %% ../../nbs/evaluation/window_scores.ipynb #a4b543ab
 def _row(metric, scores, kind, what):
     "The mean over runs with its interval; scores (sets, runs), the second set is the reference."
     mean, n = float(scores[0].mean()), scores.shape[1]
@@ -221,7 +221,7 @@ def _notes(real, new):
         said.append("One channel: the GRUs have one unit, and it is predicted from its own past.")
     return said
 
-# %% ../../nbs/evaluation/window_scores.ipynb #311b86a4
+# %% ../../nbs/evaluation/window_scores.ipynb #70ffba01
 @own_state()
 def window_scores(
     real,  # (n, channels, length) or (n, length) real windows, those the generator learned from
@@ -252,7 +252,7 @@ def window_scores(
         report.rows += rows
     return report
 
-# %% ../../nbs/evaluation/window_scores.ipynb #a76e5e3d
+# %% ../../nbs/evaluation/window_scores.ipynb #4371b6a0
 def _all_rows(real, sets, asked, seed, how):
     "A row for each score that is asked for."
     n, rows, floor = asked["n_runs"], [], ("floor", "held-out real windows")
@@ -272,7 +272,7 @@ def _all_rows(real, sets, asked, seed, how):
         rows.append(_row("context-FID", scores, *floor))
     return rows
 
-# %% ../../nbs/evaluation/window_scores.ipynb #4de9e6e6
+# %% ../../nbs/evaluation/window_scores.ipynb #8c2891f4
 def model_window_scores(
     model,  # fitted `NCVQ`, or anything with sample(n, random_state=…)
     data,  # `Dataset`, without gaps
