@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # for editors; when the program runs, a name is loaded as soo
     from .evaluation.present import present
     from .evaluation.report import Report
     from .evaluation.results import Results
+    from .evaluation.window_scores import window_scores
+    from .evaluation.window_sets import recording_windows
     from .experiments import run_grid
     from .generator import NCVQ
     from .io.archive import bundled, load_ucr
@@ -29,7 +31,9 @@ _HOMES = {
     "present": "evaluation.present",
     "read_dataset": "io.files",
     "read_series": "io.files",
+    "recording_windows": "evaluation.window_sets",
     "run_grid": "experiments",
+    "window_scores": "evaluation.window_scores",
 }
 __all__ = [*_HOMES]
 

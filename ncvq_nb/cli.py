@@ -21,6 +21,7 @@ from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate as evaluate_model
 from .evaluation.present import figures, present
 from .evaluation.results import Results
+from .evaluation.window_scores import add_window_scores, model_window_scores
 from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
 from .io.folders import place_for_file, place_for_folder
@@ -133,7 +134,7 @@ def _evaluate_parser():
         "IS, CAS, diversity and memorisation, each beside its floor or ceiling.",
         [
             "ncvq_evaluate runs/gunpoint GunPoint",
-            "ncvq_evaluate runs/mine my.csv --test_fraction 0.3 --out evaluated",
+            "ncvq_evaluate runs/mine my.csv --test_fraction 0.3 --out evaluated --windows",
         ],
     )
     p.add_argument("dir", help="folder of a run or of a model")
@@ -141,6 +142,11 @@ def _evaluate_parser():
     place = "folder for report.json, report.md and the pictures [the folder of the model]"
     add_option(p, "out", metavar="FOLDER", help=place)
     add_option(p, "n_samples", type=int, help="series to sample [as many as test series]")
+    scores = (
+        "discriminative, predictive and correlational score and context-FID too, of as many "
+        "samples as training series: takes minutes"
+    )
+    add_option(p, "windows", action="store_true", help=scores)
     add_option(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
     add_option(p, "quiet", action="store_true", help="no progress bar")
     return p
@@ -150,9 +156,11 @@ def _evaluate(args):
     out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
     check_evaluation(n_samples=args.n_samples, random_state=seed)
-    report = evaluate_model(
-        model, data, n_samples=args.n_samples, random_state=seed, verbose=not args.quiet
-    )
+    how = dict(random_state=seed, verbose=not args.quiet)
+    scores = model_window_scores(model, data, **how) if args.windows else None
+    report = evaluate_model(model, data, n_samples=args.n_samples, **how)
+    if scores:
+        add_window_scores(report, scores)
     out.mkdir(parents=True, exist_ok=True)
     report.save(out / "report")
     for name, fig in figures(model, data, random_state=seed).items():

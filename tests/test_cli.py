@@ -16,6 +16,7 @@ import ncvq_nb.evaluation.present as present_module
 from ncvq_nb import NCVQ, Dataset, cli, experiments, read_dataset
 from ncvq_nb.engine.interrupts import Interrupted
 from ncvq_nb.estimator import stages
+from ncvq_nb.evaluation.report import Report
 from ncvq_nb.io.archive import find_dataset
 from ncvq_nb.terminal import arguments
 from ncvq_nb.terminal.encode import encode
@@ -88,8 +89,8 @@ def one_line(capsys, *parts):
 WANTED = dict(
     train="--out --label --test_fraction --log_with --quiet",
     sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature "
-    "--temperature --top_p --order --guidance_schedule --revisions --revise_share",
-    evaluate="--out --label --n_samples --random_state --quiet",
+    "--temperature --top_p --order --guidance_schedule --revisions --revise_share --observation_noise",
+    evaluate="--out --label --n_samples --random_state --windows --quiet",
     demo="--out --quiet",
     encode="--out --label --test_fraction --features",
     impute="--out --label --by_label --n_samples --random_state",
@@ -459,6 +460,9 @@ def quick(monkeypatch, tmp_path):
     settings = dict(fcn=dict(max_steps=3), cas_total=8, n_resamples=5, cache_dir=tmp_path / "cache")
     short = partial(cli.evaluate_model, **settings)
     monkeypatch.setattr(cli, "evaluate_model", short)
+    few = dict(discriminative_steps=1, predictive_steps=1, context_steps=1, n_runs=1)
+    scores = partial(cli.model_window_scores, **few)
+    monkeypatch.setattr(cli, "model_window_scores", scores)
     monkeypatch.setattr(experiments, "evaluate", short)
     monkeypatch.setattr(present_module, "evaluate", short)
 
@@ -471,12 +475,15 @@ def test_test_series_are_needed(folder, capsys):
 
 
 def test_evaluate_writes_a_report_and_pictures(folder, tmp_path, quick, capsys):
-    args = ["--out", tmp_path / "e", "--quiet", "--n_samples", 8]
+    args = ["--out", tmp_path / "e", "--quiet", "--n_samples", 8, "--windows"]
     assert call(cli.evaluate, folder / "run", folder / "toy.npz", *args) == 0
     names = {p.name for p in (tmp_path / "e").iterdir()}
     assert names == {f"{k}.png" for k in PICTURES} | {"report.json", "report.md"}
     out = capsys.readouterr().out
     assert "reconstruction error" in out and "FID" in out and str(tmp_path / "e") in out
+    report = Report.load(tmp_path / "e" / "report")
+    assert report["context-FID"].value > 0 and report["FID"].value > 0
+    assert report.settings["windows"]["n_real"] == len(read_dataset(folder / "toy.npz").X_train)
 
 
 def test_a_table_is_split_the_same_way_every_time(
