@@ -63,9 +63,9 @@ def score_samples(
     if y is not None:
         c = class_indices(model, len(s), y, 0)
     s, c = (torch.from_numpy(a).to(device) for a in (s, c))
-    scores = token_scores(prior, s, c, column_groups(tok.grid))
-    scores = scores.cpu().double().view(-1, *tok.grid)  # (n, f, t')
+    scores = token_scores(prior, s, c, column_groups(tok.grid)).cpu().double()  # (n, N)
     if not per_step:
-        n_known = (~scores.isnan()).sum((1, 2))
-        return (scores.nansum((1, 2)) * (tok.n_tokens / n_known)).numpy()
-    return scores.mean(1)[:, token_columns(tok)].numpy()
+        n_known = (~scores.isnan()).sum(1)
+        return (scores.nansum(1) * (tok.n_tokens / n_known)).numpy()
+    at = zip(tok.parts(scores), token_columns(tok))
+    return torch.cat([part[..., column] for part, column in at], 1).mean(1).numpy()

@@ -24,6 +24,7 @@ from safetensors.torch import save as to_bytes
 import ncvq_nb
 from ..data import Standardiser
 from ..engine.history import History, current_names
+from ..engine.renaming import current_weight
 from ..engine.runtime import find_device, fresh_weights, own_state
 from .bounds import pack_units, unpack_units
 from .model_check import as_pair, check_config
@@ -35,7 +36,7 @@ from ..maskgit import MaskGIT
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/model_folder.ipynb #6eea0dd1
-FORMAT = 2  # raised when an older library could not read a newer folder
+FORMAT = 3  # raised when an older library could not read a newer folder
 MODEL_FILES = {"config.json", "tokenizer.safetensors", "prior.safetensors", "README.md"}
 
 
@@ -214,7 +215,7 @@ def _check_head(file):
 def _compare(make, config, file):
     "Refuse weights that are not those of the configuration."
     with safe_open(file, "pt") as f:  # its head alone
-        heads = {k: f.get_slice(k) for k in f.keys()}
+        heads = {current_weight(k): f.get_slice(k) for k in f.keys()}
         found = {k: (tuple(h.get_shape()), h.get_dtype()) for k, h in heads.items()}
     if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(found):
         raise ValueError(f"the weights are too few for {config}")
@@ -268,13 +269,13 @@ def unpack_model(
     restore_names(model)
     unpack_units(model, config)
     model.n_features_in_ = config["data"]["length"]
-    model._n_features_out = 2 * config["modules"]["tokenizer"]["dim"]
     model.history_ = {k: History(v) for k, v in config["history"].items()}
     for name, sizes in config["modules"].items():
         file = newest(path, f"{name}.safetensors")
         module = rebuild_module(MAKERS[name], sizes, file, config["sha256"][file.name])
         module = module.to(device, memory_format=torch.channels_last).eval()
         setattr(model, f"{name}_", module)
+    model._n_features_out = model.tokenizer_.n_features
     if "interrupted" in config:
         model.interrupted_ = config["interrupted"]
     if not hasattr(model, "prior_"):

@@ -115,6 +115,9 @@ def new_tokenizer(
         dim=model.dim,
         n_res_blocks=model.n_res_blocks,
         n_codes=model.n_codes,
+        bands=model.bands,
+        width=model.width,
+        code_dim=model.code_dim,
         decay=model.decay,
         dead_code_threshold=model.dead_code_threshold,
         orthogonality=model.orthogonality,
@@ -153,7 +156,7 @@ def train_tokenizer(
     with nullcontext() if start is None else restored(model, start.before):
         history, stopped = train_stage(model, 0, objective, data, prepared, pace, **how)
     model.tokenizer_, model.history_ = tokenizer, {"tokenizer": history}
-    model._n_features_out = 2 * model.dim
+    model._n_features_out = tokenizer.n_features
     end_stage(model, stopped, 0)
 
 # %% ../../nbs/estimator/stages.ipynb #58e9206a
