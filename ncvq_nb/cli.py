@@ -16,6 +16,7 @@ from .drawing.style import save_figure
 from .engine.commands import command_parser, given_settings, run_command
 from .engine.distributed import ProcessGroup
 from .estimator.model_folder import check_target, is_saved_model
+from .estimator.settings import SAMPLING_RULES
 from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate as evaluate_model
 from .evaluation.present import figures, present
@@ -24,8 +25,9 @@ from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
 from .io.folders import place_for_file, place_for_folder
 from .io.storage import safe_file_name
-from .terminal.arguments import WORDS, add_data, add_model, add_option, labels_by_name
-from .terminal.arguments import model_of, place_for_arrays, read_data, write_series
+from .terminal.arguments import WORDS, add_data, add_decoding, add_model, add_option
+from .terminal.arguments import labels_by_name, model_of, place_for_arrays, read_data
+from .terminal.arguments import write_series
 
 # %% ../nbs/13_cli.ipynb #a7f92fbc
 def _train_parser():
@@ -97,11 +99,8 @@ def _sample_parser():
         "in the column label"
     )
     add_option(p, "out", required=True, metavar="FILE", help=kinds)
-    own = "[the model's own]"
     add_option(p, "random_state", type=int, help="the same number gives the same series")
-    add_option(p, "guidance_scale", type=float, help=f"of classifier-free guidance {own}")
-    add_option(p, "choice_temperature", type=float, help=f"noise on the order of tokens {own}")
-    add_option(p, "sampling_steps", type=int, help=f"steps of iterative decoding {own}")
+    add_decoding(p, NCVQ)
     return p
 
 # %% ../nbs/13_cli.ipynb #0cb4b938
@@ -111,14 +110,9 @@ def _sample(args):
         raise ValueError(f"-n must be at least 1, found {args.n}")
     model = model_of(args.dir)
     y = labels_by_name(model, args.y, args.n)
-    X = model.sample(
-        args.n if y is None else None,
-        y,
-        random_state=args.random_state,
-        guidance_scale=args.guidance_scale,
-        choice_temperature=args.choice_temperature,
-        sampling_steps=args.sampling_steps,
-    )
+    decoding = {k: getattr(args, k) for k in SAMPLING_RULES}
+    n = args.n if y is None else None
+    X = model.sample(n, y, random_state=args.random_state, **decoding)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_series(out, X, y)
     n, c, length = X.shape

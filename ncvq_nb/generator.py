@@ -59,6 +59,12 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         sampling_steps: int = 20,  # T, passes of iterative decoding; 10 in the thesis
         choice_temperature: float = 2.0,  # noise on the order of tokens; 4 in the thesis
         guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
+        temperature: float = 1.0,  # of the softmax over codes; below 1, more typical tokens
+        top_p: float = 1.0,  # tokens are of the fewest codes with this probability; 1: of all
+        order: str = "confidence",  # of unveiling tokens: "confidence", "random" or "halton"
+        guidance_schedule: str = "constant",  # or "linear", "cosine", from 1 to the scale
+        revisions: int = 0,  # how often, at the end, improbable tokens are sampled anew
+        revise_share: float = 0.1,  # share of the tokens in a revision
         unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
         epochs: float | tuple | None = None,  # or (tokenizer, prior); None: 1,000 and 1,500 steps
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
@@ -85,7 +91,10 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.finetune_codebook, self.mask_schedule = finetune_codebook, mask_schedule
         self.p_unconditional, self.sampling_steps = p_unconditional, sampling_steps
         self.choice_temperature, self.guidance_scale = choice_temperature, guidance_scale
-        self.unconditional, self.epochs, self.batch_size = unconditional, epochs, batch_size
+        self.temperature, self.top_p, self.order = temperature, top_p, order
+        self.guidance_schedule, self.revisions = guidance_schedule, revisions
+        self.revise_share, self.unconditional = revise_share, unconditional
+        self.epochs, self.batch_size = epochs, batch_size
         self.lr, self.weight_decay, self.validation_fraction = lr, weight_decay, validation_fraction
         self.precision, self.compile, self.warm_start = precision, compile, warm_start
         self.device, self.random_state, self.verbose = device, random_state, verbose
@@ -218,16 +227,13 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         y=None,  # None: of all kinds; one label for all; or an array with a label for each
         *,
         random_state: int | np.random.Generator | None = None,  # None: others every time
-        sampling_steps: int | None = None,  # None, here and below: the estimator's own
-        choice_temperature: float | None = None,
-        guidance_scale: float | None = None,
         return_y: bool = False,  # their labels too? None for those without a class
         return_lengths: bool = False,  # and their lengths (n), which differ as in training?
         as_frame: bool = False,  # a data frame, with the columns that the training set had?
+        **decoding,  # parameters `sampling_steps` to `revise_share`; None: the estimator's own
     ) -> np.ndarray | tuple:  # (n, channels, length) float32, in the units of the training set
         "New series, of all kinds or of given classes; after unequal lengths, NaN behind each end."
-        options = sampling_steps, choice_temperature, guidance_scale
-        s, labels, ends = outputs.draw(self, n, y, random_state, options)
+        s, labels, ends = outputs.draw(self, n, y, random_state, decoding)
         X = sampling.decode_tokens(self, s, ends)
         found = outputs.formed(self, X, labels, return_y, as_frame)
         return outputs.with_lengths(found, X, ends) if return_lengths else found
@@ -238,13 +244,10 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         y=None,
         *,
         random_state: int | np.random.Generator | None = None,
-        sampling_steps: int | None = None,
-        choice_temperature: float | None = None,
-        guidance_scale: float | None = None,
+        **decoding,
     ) -> np.ndarray:  # (n, n_tokens) int64
         "The tokens of new series."
-        options = sampling_steps, choice_temperature, guidance_scale
-        return sampling.sample_tokens(self, n, y, random_state, options).cpu().numpy()
+        return sampling.sample_tokens(self, n, y, random_state, decoding).cpu().numpy()
 
     def impute(
         self,
@@ -255,16 +258,13 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         rows=None,  # frequency rows from 0 (the lowest) to be sampled anew, instead of samples
         n_samples: int | None = None,  # completions of each; None: one, without an axis for it
         random_state: int | np.random.Generator | None = None,  # this and below as in `sample`
-        sampling_steps: int | None = None,
-        choice_temperature: float | None = None,
-        guidance_scale: float | None = None,
+        **decoding,
     ) -> np.ndarray:  # (n, c, l) or (n_samples, n, c, l) float32; observed samples stay
         "Complete series: gaps anywhere, a missing end, or a frequency band, given all the rest."
         check_is_fitted(self, "tokenizer_")
         check_names(self, X)
         gaps = imputation.Gaps(X, missing, rows)
-        options = sampling_steps, choice_temperature, guidance_scale
-        return imputation.impute(self, gaps, y, n_samples, random_state, options)
+        return imputation.impute(self, gaps, y, n_samples, random_state, decoding)
 
     def save(
         self,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'get_schedule', 'random_mask', 'dropout', 'Dropout', 'attention', 'Block', 'MaskGIT', 'MaskGITLoss',
-           'categorical_sample', 'confidence', 'mask_least_confident', 'guided_logits', 'iterative_decoding']
+           'categorical_sample', 'confidence', 'mask_least_confident', 'guided_logits', 'revise', 'iterative_decoding']
 
 # %% ../nbs/08_maskgit.ipynb #5d1af897
 import math
@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from .engine.objective import Losses, Objective
+from .estimator.decoding import guidance_at, self_critic, token_probabilities
+from .estimator.decoding import unveiling_order
 
 # %% ../nbs/08_maskgit.ipynb #0ba6be88
 SCHEDULES = dict(
@@ -276,6 +278,25 @@ def guided_logits(
     of_none = logits(torch.full_like(y, prior.no_class))
     return of_none + guidance_scale * (of_class - of_none)
 
+# %% ../nbs/08_maskgit.ipynb #6db75e96
+def revise(
+    prior: MaskGIT,
+    s: torch.Tensor,  # (b, N) tokens, none of them masked
+    y: torch.Tensor,  # (b) classes, C for none
+    sampled: torch.Tensor,  # (b, N) bool, tokens that may be masked; the others stay as they are
+    share: float,  # of these that are masked, at least one in a sequence
+    times: int,  # how often
+    draw: Callable,  # tokens (b, N), K where masked → probabilities (b, N, K) and tokens (b, N)
+    generator: torch.Generator | None = None,  # source of randomness of the critic
+) -> torch.Tensor:  # (b, N) tokens
+    "Sample anew what is improbable given the rest (after Lezama et al. 2022)."
+    n = (share * sampled.sum(-1, keepdim=True) - 1e-6).ceil()
+    for _ in range(times):
+        c = self_critic(prior, s, y, sampled, generator)
+        doubtful = mask_least_confident(s, c, sampled, n, prior.mask_token)
+        s = torch.where(doubtful == prior.mask_token, draw(doubtful)[1], s)
+    return s
+
 # %% ../nbs/08_maskgit.ipynb #b3e7d902
 @torch.no_grad()
 def iterative_decoding(
@@ -286,23 +307,34 @@ def iterative_decoding(
     *,
     steps: int = 10,  # T
     choice_temperature: float = 4.0,  # $\tau$, noise on the confidence
-    temperature: float = 1.0,  # of the softmax from which tokens are sampled
+    temperature: float = 1.0,  # of the softmax from which tokens are sampled, greater than 0
     guidance_scale: float = 1.0,  # w
     schedule: str | Callable = "cosine",  # $\gamma$
+    top_p: float = 1.0,  # tokens are among the most probable codes that have this probability
+    order: str = "confidence",  # or "random", "halton": which tokens come first
+    grid: tuple[int, int] | None = None,  # rows and columns of the tokens, for "halton"
+    guidance_schedule: str = "constant",  # or "linear", "cosine": w grows to its value from 1
+    revisions: int = 0,  # how often improbable tokens are sampled anew after the last step
+    revise_share: float = 0.1,  # share of the sampled tokens in a revision
 ) -> torch.Tensor:  # (b, N) tokens, none of them masked
     "Sample the masked tokens step by step, most confident first (Chang et al. 2022, §3.2)."
-    schedule, n_masked = get_schedule(schedule), (s == prior.mask_token).sum(-1, keepdim=True)
-    if not bool((y != prior.no_class).any()):
-        guidance_scale = 1.0  # without a class there is nothing to exaggerate
+    schedule, asked = get_schedule(schedule), s == prior.mask_token
+    n_masked = asked.sum(-1, keepdim=True)
+    early = unveiling_order(order, s.shape, grid, generator, s.device)
+    guidance_scale = guidance_scale if (y != prior.no_class).any() else 1.0  # nothing to guide
+
+    def draw(s, w=guidance_scale, first=False):
+        p = token_probabilities(guided_logits(prior, s, y, w, first=first), temperature, top_p)
+        return p, categorical_sample(p, generator)
+
     for t in range(1, steps + 1):
-        masked = s == prior.mask_token
-        logits = guided_logits(prior, s, y, guidance_scale, first=t == 1)
-        p = (logits / temperature).softmax(-1)
-        sampled = categorical_sample(p, generator)
+        masked, w = s == prior.mask_token, guidance_at(t, steps, guidance_scale, guidance_schedule)
+        p, sampled = draw(s, w, first=t == 1)
         s = torch.where(masked, sampled, s)
-        if t == steps:
-            return s
-        c = confidence(p, sampled, choice_temperature * (1 - t / steps), generator)
-        share = schedule(torch.tensor(t / steps, dtype=torch.float64))
-        n_left = (share * n_masked + 1e-6).floor()  # 0.4 · 40 is 16, also in floating point
-        s = mask_least_confident(s, c, masked, n_left, prior.mask_token)
+        if t < steps:
+            noise = choice_temperature * (1 - t / steps)
+            c = confidence(p, sampled, noise, generator) if early is None else early
+            share = schedule(torch.tensor(t / steps, dtype=torch.float64))
+            n_left = (share * n_masked + 1e-6).floor()  # 0.4 · 40 is 16, also in floating point
+            s = mask_least_confident(s, c, masked, n_left, prior.mask_token)
+    return revise(prior, s, y, asked, revise_share, revisions, draw, generator)

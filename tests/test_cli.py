@@ -87,7 +87,8 @@ def one_line(capsys, *parts):
 
 WANTED = dict(
     train="--out --label --test_fraction --log_with --quiet",
-    sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature",
+    sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature "
+    "--temperature --top_p --order --guidance_schedule --revisions --revise_share",
     evaluate="--out --label --n_samples --random_state --quiet",
     demo="--out --quiet",
     encode="--out --label --test_fraction --features",
@@ -295,6 +296,8 @@ def test_samples_as_npz_and_csv(folder, tmp_path):
 def test_samples_of_all_kinds(folder, tmp_path):
     run, out = folder / "run", tmp_path / "new.npz"
     own = dict(random_state=1, guidance_scale=2.0, sampling_steps=3, choice_temperature=0.0)
+    own |= dict(order="halton", top_p=0.9, temperature=0.8, revisions=1, revise_share=0.5)
+    own |= dict(guidance_schedule="linear")
     options = [w for k, v in own.items() for w in (f"--{k.replace('_', '-')}", v)]
     assert call(cli.sample, run, "-n", 4, "--out", out, *options) == 0
     with np.load(out) as f:

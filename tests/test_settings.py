@@ -8,6 +8,7 @@ from toys import fitted, says, sines, tiny
 from ncvq_nb import NCVQ
 from ncvq_nb.engine import runtime
 from ncvq_nb.estimator.settings import (
+    DECODING_DEFAULTS,
     check_settings,
     differences,
     is_captured,
@@ -43,6 +44,12 @@ BAD = dict(
     sampling_steps=[0, -1, 1.5, "x", None],
     choice_temperature=[-1, "x", None, nan],
     guidance_scale=["x", None, nan],
+    temperature=[0, -1, "x", None, nan],
+    top_p=[0, 1.1, "x", None, nan],
+    order=["x", None, 3],
+    guidance_schedule=["x", None, 3],
+    revisions=[-1, 1.5, "x", None],
+    revise_share=[0, 1.1, "x", None, nan],
     unconditional=["x", None],
     epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (0, 1), (1, -1), (1, False)],
     batch_size=[0, -1, "x", 2.5, 0.5, (1, 2, 3), None],
@@ -141,9 +148,12 @@ def test_steps_are_captured_on_a_gpu_alone():
 def test_what_is_noted_leaves_out_what_does_not_matter():
     noted = settings_of(tiny())
     aside, bounds = {"verbose", "device", "compile"}, {"transformer", "clip", "integers"}
-    every = set(NCVQ().get_params())
-    assert every - set(noted) == {*aside, *bounds, "warm_start"}  # noted where there are any
-    m = tiny(transformer="log", clip="train", integers=True, warm_start=True)
+    every, later = set(NCVQ().get_params()), {*bounds, *DECODING_DEFAULTS}
+    assert every - set(noted) == {*aside, *later, "warm_start"}  # noted where there are any
+    assert DECODING_DEFAULTS.items() <= NCVQ().get_params().items()
+    other = dict(temperature=0.9, top_p=0.9, order="random", guidance_schedule="linear")
+    other |= dict(revisions=1, revise_share=0.2)
+    m = tiny(transformer="log", clip="train", integers=True, warm_start=True, **other)
     assert every - set(settings_of(m)) == aside and settings_of(m)["warm_start"] is True
     assert check_settings(tiny(), views=True) is None
     assert differences(noted, {**noted, "dim": 9, "x": 1}) == [

@@ -105,6 +105,38 @@ def _meanings(name, functions):
         found[p.name] = text
     return found
 
+# %% ../../nbs/engine/docstrings.ipynb #bf1558bb
+_RANGE = re.compile(r"parameters `(\w+)` to `(\w+)`; (None: .+)")
+
+
+def _written_out(functions):
+    "{name: parameters}, where a `**` for a range of the constructor's is these parameters."
+    own, found = functions.get("__init__", []), {}
+    said = {p.name: p.comment for ps in functions.values() for p in ps if _RANGE.match(p.comment)}
+    for name, parameters in functions.items():
+        found[name] = []
+        for p in parameters:
+            if not (span := _RANGE.fullmatch(p.comment or said.get(p.name, ""))):
+                found[name].append(p)
+                continue
+            first, last = ([q.name for q in own].index(k) for k in span.groups()[:2])
+            rest = [q._replace(kind=f"{q.kind} | None", default="None", comment="") for q in own]
+            if p.comment:
+                text = span[3].replace(":", ", here and below:", 1)
+                rest[first] = rest[first]._replace(comment=text)
+            found[name] += rest[first : last + 1]
+    return found
+
+
+def _show(function, parameters):
+    "Let a signature have the parameters that its `**` stands for."
+    now = inspect.signature(function)
+    more = [p.name for p in parameters if p.name.strip("*") not in now.parameters]
+    if more:
+        kept = [p for p in now.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        kept += [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=None) for k in more]
+        function.__signature__ = now.replace(parameters=kept)
+
 # %% ../../nbs/engine/docstrings.ipynb #8e181546
 _WIDTH = 79
 
@@ -199,12 +231,13 @@ def document(
     functions = _functions(lines, node if isinstance(thing, type) else chain[-2])
     if isinstance(thing, type):
         owner, parameters = node, _of_class(lines, node)
-        functions["__init__"] = parameters
+        functions = _written_out({**functions, "__init__": parameters})
         _complete(thing, _parameters(parameters, _meanings("__init__", functions)))
         pairs = [(n, vars(thing).get(n.name)) for n in node.body if hasattr(n, "name")]
     for n, f in pairs:
         f = getattr(f, "__func__", f)  # of a class method
         if inspect.isfunction(f) and not n.name.startswith("_"):
             made = _parameters(functions[n.name], _meanings(n.name, functions))
+            _show(f, functions[n.name])
             _complete(f, made + _returns(lines, n, owner))
     return thing

@@ -179,7 +179,7 @@ def impute(
     y,  # one label, a label for each, or None
     n_samples: int | None,  # how many completions of each series
     random_state,  # None, a whole number from 0, or a generator of NumPy
-    options: tuple,  # of `token_sampler`
+    decoding: dict,  # as in `decoding_settings`
 ) -> np.ndarray:  # (n, c, l), or (n_samples, n, c, l), float32
     "Complete series, given all that was observed."
     check_prior(model)
@@ -192,7 +192,7 @@ def impute(
     classes = np.full(len(X), model.prior_.no_class)
     if y is not None:
         classes = class_indices(model, len(X), y, seed)
-    sampler, band = token_sampler(model, seed, options), check_band(model, rows)
+    sampler, band = token_sampler(model, seed, decoding), check_band(model, rows)
     some = gap.any((1, 2)) if rows is None else np.ones(len(X), bool)
     i, draws = np.flatnonzero(some), n_samples or 1  # series with something to complete
 

@@ -20,12 +20,12 @@ def draw(
     n: int | None,  # as in `sample_tokens`, like the others
     y,
     random_state,
-    options: tuple,
+    decoding: dict,
 ) -> tuple:  # tokens (n, N) on the device; labels (n) and lengths (n), or None
     "The tokens of new series, and the labels and lengths of these."
     check_prior(model)
     seed = seed_from(random_state)
-    s = sample_tokens(model, n, y, seed, options)
+    s = sample_tokens(model, n, y, seed, decoding)
     known, c = model.classes_, class_indices(model, n, y, seed)
     labels = None if known is None or (c == len(known)).any() else known[c]
     return s, labels, sample_ends(model, c, seed)
