@@ -142,11 +142,11 @@ class MaskGIT(nn.Module):
     @torch.no_grad()
     def init_from_codebook(
         self,
-        codebook: torch.Tensor,  # (K, code_dim) of the tokenizer
+        codebook: torch.Tensor,  # (K, d) of the tokenizer, d at most code_dim
     ):
         "Start the tokens' vectors as the codes of stage 1; the mask gets their mean."
         first = torch.cat([codebook, codebook.mean(0, keepdim=True)])
-        self.token.weight[: len(first)].copy_(first)
+        self.token.weight[: len(first), : first.shape[1]].copy_(first)
 
     def forward(
         self,
@@ -263,6 +263,8 @@ def guided_logits(
     first: bool = False,  # the first step, where many sequences are equal?
 ) -> torch.Tensor:  # (b, N, K)
     "Logits with classifier-free guidance."
+
+    first = first and not getattr(prior, "band", 0)  # the bands below differ from row to row
 
     def logits(y):
         return _unique_logits(prior, s, y) if first else prior(s, y).float()

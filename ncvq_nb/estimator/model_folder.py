@@ -26,13 +26,13 @@ from ..data import Standardiser
 from ..engine.history import History, current_names
 from ..engine.renaming import current_weight
 from ..engine.runtime import find_device, fresh_weights, own_state
+from .band_priors import make_prior
 from .bounds import pack_units, unpack_units
 from .model_check import as_pair, check_config
 from .names import restore_names
 from .settings import renamed, settings_of
 from ..io.folders import is_ours, newest, reading
 from ..io.storage import json_digest, parse_json, read_bounded
-from ..maskgit import MaskGIT
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/model_folder.ipynb #6eea0dd1
@@ -217,7 +217,9 @@ def _compare(make, config, file):
     with safe_open(file, "pt") as f:  # its head alone
         heads = {current_weight(k): f.get_slice(k) for k in f.keys()}
         found = {k: (tuple(h.get_shape()), h.get_dtype()) for k, h in heads.items()}
-    if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(found):
+    depth = config.get("depth", 0)
+    depth = sum(depth) if isinstance(depth, list) else depth
+    if max(depth, config.get("n_res_blocks", 0)) > len(found):
         raise ValueError(f"the weights are too few for {config}")
     with torch.device("meta"):
         state = make(**config).state_dict()
@@ -230,7 +232,7 @@ def _compare(make, config, file):
 
 # %% ../../nbs/estimator/model_folder.ipynb #7e0652cf
 def rebuild_module(
-    make: Callable,  # Tokenizer or MaskGIT
+    make: Callable,  # Tokenizer or make_prior
     config: dict,  # its sizes
     file: Path,  # with its weights
     digest: str,  # SHA-256 of the file
@@ -250,7 +252,7 @@ def rebuild_module(
     return module
 
 # %% ../../nbs/estimator/model_folder.ipynb #509c6ec1
-MAKERS = dict(tokenizer=Tokenizer, prior=MaskGIT)
+MAKERS = dict(tokenizer=Tokenizer, prior=make_prior)
 
 
 @own_state()
@@ -280,8 +282,8 @@ def unpack_model(
         model.interrupted_ = config["interrupted"]
     if not hasattr(model, "prior_"):
         return
-    written, known = model.prior_.config["n_tokens"], model.tokenizer_.n_tokens
-    if written != known:
+    written, known = (m.spans[-1].stop for m in (model.prior_, model.tokenizer_))
+    if model.prior_.spans != model.tokenizer_.spans:
         raise ValueError(f"the prior has sequences of {written} tokens, the tokenizer of {known}")
     labels = (config[k] for k in ("classes", "class_prior"))
     model.classes_, model.class_prior_ = (None if v is None else np.array(v) for v in labels)

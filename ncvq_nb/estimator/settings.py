@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER_RULES', 'SAMPLING_RULES', 'DECODING_DEFAULTS', 'PRIOR_RULES', 'TRAINING_RULES', 'PARAMETER_RULES',
-           'BAND_DEFAULTS', 'PER_BAND', 'WINDOW', 'STAGES', 'STEPS', 'of_stage', 'check_settings', 'check_view',
-           'window_for', 'settings_of', 'differences', 'renamed', 'steps_for', 'training_settings', 'is_captured',
-           'is_longer']
+           'BAND_DEFAULTS', 'OF_PRIOR', 'PER_BAND', 'WINDOW', 'STAGES', 'STEPS', 'of_stage', 'check_settings',
+           'check_view', 'window_for', 'settings_of', 'differences', 'renamed', 'steps_for', 'training_settings',
+           'is_captured', 'is_longer']
 
 # %% ../../nbs/estimator/settings.ipynb #04f9cd78
 from functools import partial
@@ -97,6 +97,7 @@ SAMPLING_RULES = dict(
     revisions=whole_number(0),
     revise_share=Rule("a number greater than 0, and at most 1", _is_share),
 )
+SAMPLING_RULES = {k: one_or_pair(rule, _BANDS) for k, rule in SAMPLING_RULES.items()}
 DECODING_DEFAULTS = dict(  # they change nothing, and are not noted: earlier versions had none
     temperature=1.0,
     top_p=1.0,
@@ -108,10 +109,10 @@ DECODING_DEFAULTS = dict(  # they change nothing, and are not noted: earlier ver
 
 # %% ../../nbs/estimator/settings.ipynb #92699bdc
 PRIOR_RULES = dict(
-    prior_dim=whole_number(1),
-    prior_depth=whole_number(0),
-    prior_heads=whole_number(1),
-    prior_dropout=number_below_one(),
+    prior_dim=one_or_pair(whole_number(1), _BANDS),
+    prior_depth=one_or_pair(whole_number(0), _BANDS),
+    prior_heads=one_or_pair(whole_number(1), _BANDS),
+    prior_dropout=one_or_pair(number_below_one(), _BANDS),
     finetune_codebook=truth_value(),
     mask_schedule=one_of(*SCHEDULES),
     p_unconditional=number_from(0, 1),
@@ -141,7 +142,8 @@ TRAINING_RULES = dict(
 )
 PARAMETER_RULES = {**TOKENIZER_RULES, **PRIOR_RULES, **TRAINING_RULES, **BOUND_RULES}
 BAND_DEFAULTS = dict(bands=1, width=8, code_dim=None)  # not noted, like BOUND_DEFAULTS
-PER_BAND = ("n_codes", "width", "ssl_weight")  # one value, or one for each band
+OF_PRIOR = ("prior_dim", "prior_depth", "prior_heads", "prior_dropout")
+PER_BAND = ("n_codes", "width", "ssl_weight", *OF_PRIOR, *SAMPLING_RULES)
 
 # %% ../../nbs/estimator/settings.ipynb #231b3362
 def of_stage(

@@ -38,7 +38,8 @@ def check_sizes(
     config: dict,  # sizes of the network that was learned
 ):
     "Refuse sizes that are not those of the network that training is to go on from."
-    bands = config.get("bands", 1)
+    tokens = config.get("n_tokens")  # of a prior
+    bands = len(tokens) if isinstance(tokens, (tuple, list)) else config.get("bands", 1)
     for k, name in SIZES[stage].items():
         now, was = getattr(model, k), config[name]
         same = now == was or k == "n_fft" and now is None
@@ -114,14 +115,22 @@ def carry_over(
     start: Start,  # with a prior
 ):
     "Give a prior what an earlier one has learned."
-    state = {k: v.to(prior.label.weight.device) for k, v in start.prior.state_dict().items()}
-    old, label = state["label.weight"], prior.label.weight.clone()
-    was = [] if start.classes is None else start.classes.tolist()
-    for i, name in enumerate([] if classes is None else classes.tolist()):
-        if name in was:
-            label[i] = old[was.index(name)]
-    label[-1] = old[-1]
-    prior.load_state_dict({**state, "label.weight": label})
+    now, was = prior.state_dict(), [] if start.classes is None else start.classes.tolist()
+    if now.keys() != start.prior.state_dict().keys():
+        raise ValueError(
+            "prior_dim, prior_depth, prior_heads and prior_dropout must be single numbers where "
+            "warm_start=True goes on from one transformer for both bands, and some of them a pair "
+            "where it goes on from one for each: set them back, or take warm_start=False"
+        )
+    state = {k: v.to(now[k].device) for k, v in start.prior.state_dict().items()}
+    for k in [k for k in state if k.endswith("label.weight")]:  # of each transformer
+        old, label = state[k], now[k].clone()
+        for i, name in enumerate([] if classes is None else classes.tolist()):
+            if name in was:
+                label[i] = old[was.index(name)]
+        label[-1] = old[-1]
+        state[k] = label
+    prior.load_state_dict(state)
 
 # %% ../../nbs/estimator/warm_start.ipynb #d8505837
 @contextmanager
