@@ -70,15 +70,16 @@ def _residual_stack(dim, n, norm):
 
 # %% ../nbs/03_autoencoder.ipynb #fc9733a0
 class Encoder(nn.Sequential):
-    "From the time–frequency image (b, in_channels, f, t) to the grid z (b, dim, f, t')."
+    "From the time–frequency image (b, in_channels, f, t) to the grid z (b, code_dim, f, t')."
 
     def __init__(
         self,
         in_channels: int,  # 2c, real and imaginary part of every channel
         widths: list[int],  # columns before and after every halving, from `downsampled_lengths`
         *,
-        dim: int = 64,  # channels throughout, and size of a code vector
+        dim: int = 64,  # channels throughout
         n_res_blocks: int = 4,  # residual blocks after the last halving
+        code_dim: int | None = None,  # size of a vector of z; None: `dim`, without a projection
     ):
         layers = []
         for i in range(len(widths) - 1):
@@ -88,21 +89,24 @@ class Encoder(nn.Sequential):
                 nn.BatchNorm2d(dim),
                 nn.LeakyReLU(inplace=True),
             ]
-        super().__init__(*layers, *_residual_stack(dim, n_res_blocks, True))
+        layers += _residual_stack(dim, n_res_blocks, True)
+        super().__init__(*layers, *([] if code_dim is None else [Pointwise(dim, code_dim)]))
 
 # %% ../nbs/03_autoencoder.ipynb #7721c895
 class Decoder(nn.Sequential):
-    "From a grid (b, dim, f, t') to an image (b, out_channels, f, t) of the encoder's input size."
+    "From a grid (b, code_dim, f, t') to an image (b, out_channels, f, t) of the input's size."
 
     def __init__(
         self,
         out_channels: int,  # 2c, real and imaginary part of every channel
         widths: list[int],  # columns before and after every halving, from `downsampled_lengths`
         *,
-        dim: int = 64,  # channels throughout, and size of a code vector
+        dim: int = 64,  # channels throughout
         n_res_blocks: int = 4,  # residual blocks before the first doubling
+        code_dim: int | None = None,  # size of a vector of the grid; None: `dim`
     ):
-        layers = _residual_stack(dim, n_res_blocks, False)
+        layers = [] if code_dim is None else [Pointwise(code_dim, dim)]
+        layers += _residual_stack(dim, n_res_blocks, False)
         for i in range(len(widths) - 1, 0, -1):
             layers.append(
                 nn.ConvTranspose2d(

@@ -36,15 +36,18 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         augment: str | Callable | None = "warp",  # view for `ssl`: "warp", "slice", "gauss", own
         *,
         n_fft: int | None = None,  # points in a window of the STFT; None: 8, or as many as fit
-        dim: int = 64,  # channels of encoder and decoder, size of a code
+        dim: int = 64,  # channels of encoder and decoder
         n_res_blocks: int = 4,  # residual blocks of the encoder, and of the decoder
-        n_codes: int = 32,  # size of the codebook
+        n_codes: int | tuple = 32,  # size of the codebook; or (low, high), like all "of a band"
+        bands: int = 1,  # 2: the lowest frequency row and all others have networks of their own
+        width: int | tuple = 8,  # least columns of tokens, of a band
+        code_dim: int | None = None,  # size of a code; None: `dim`, without projections
         decay: float = 0.9,  # of the codebook's moving average
         dead_code_threshold: float = 0.02,  # share of average use; below, a code is replaced
         orthogonality: float = 0.0,  # how strongly codes are turned away from each other, 0 to 1
         commitment: float = 1.0,  # weight of the commitment loss
         aug_weight: float = 0.1,  # weight of the augmented view's reconstruction
-        ssl_weight: float | None = None,  # of the SSL loss; None: 2 for Barlow Twins, else 0.01
+        ssl_weight: float | tuple | None = None,  # of a band; None: 2 for Barlow Twins, else 0.01
         projector_dim: int = 256,  # width of the SSL projector; 4096 in the thesis
         prior_dim: int = 128,  # width of the prior; 256 in the thesis
         prior_depth: int = 4,  # its blocks
@@ -82,6 +85,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     ):
         self.ssl, self.augment, self.n_fft, self.dim = ssl, augment, n_fft, dim
         self.n_res_blocks, self.n_codes, self.decay = n_res_blocks, n_codes, decay
+        self.bands, self.width, self.code_dim = bands, width, code_dim
         self.dead_code_threshold, self.orthogonality = dead_code_threshold, orthogonality
         self.commitment, self.aug_weight, self.ssl_weight = commitment, aug_weight, ssl_weight
         self.projector_dim, self.prior_dim, self.prior_depth = projector_dim, prior_dim, prior_depth
@@ -161,8 +165,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "Train the prior on the tokens of the tokenizer that is there already."
         check_is_fitted(self, "tokenizer_")
         pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
-        prepared = prepare(self, X, y, run_dir, tokenizer=False, groups=groups)
-        train_prior(self, prepared, pace)
+        train_prior(self, prepare(self, X, y, run_dir, tokenizer=False, groups=groups), pace)
         return self
 
     def encode(
@@ -199,7 +202,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         X,  # (n, length) or (n, channels, length) series
         *,
         quantised: bool = True,  # of the codes, or of the encoder's output before quantisation?
-    ) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
+    ) -> np.ndarray:  # (n, features) float32, mean and maximum over each grid of tokens
         "Representations for any classifier or clustering."
         x, *seen = sampling.read_standardised(self, X)
         pooled = partial(seen_features if seen else Tokenizer.features, self.tokenizer_)
@@ -208,7 +211,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     def transform(
         self,
         X,  # (n, length) or (n, channels, length) series
-    ) -> np.ndarray:  # (n, 2·dim) float32, mean and maximum over the grid of tokens
+    ) -> np.ndarray:  # (n, features) float32, mean and maximum over each grid of tokens
         "`features` of the quantised series, for pipelines."
         return self.features(X)
 
@@ -347,5 +350,4 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return tags
 
     def _more_tags(self):  # asked for by older ones
-        nan = dict(allow_nan=True)
-        return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32], **nan)
+        return dict(X_types=["2darray", "3darray"], preserves_dtype=[np.float32], allow_nan=True)

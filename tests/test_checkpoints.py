@@ -152,7 +152,7 @@ def test_a_changed_head_of_a_checkpoint_is_noticed(tmp_path, old, new):
     assert is_passed_over(tmp_path)
 
 
-CODEBOOK = "objective.tokenizer.vq.codebook"
+CODEBOOK = "objective.tokenizer.bands.0.vq.codebook"
 
 
 def test_a_checkpoint_of_other_networks_is_named(tmp_path):

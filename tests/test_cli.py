@@ -89,7 +89,8 @@ def one_line(capsys, *parts):
 WANTED = dict(
     train="--out --label --test_fraction --log_with --quiet",
     sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature "
-    "--temperature --top_p --order --guidance_schedule --revisions --revise_share --observation_noise",
+    "--temperature --top_p --order --guidance_schedule --revisions --revise_share "
+    "--observation_noise",
     evaluate="--out --label --n_samples --random_state --windows --quiet",
     demo="--out --quiet",
     encode="--out --label --test_fraction --features",

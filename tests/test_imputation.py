@@ -241,7 +241,7 @@ def test_a_columns_samples_are_its_own(l, n_fft):
     assert (column.diff() >= 0).all() and column[0] == 0 and column[-1] == t - 1
     x = torch.zeros(1, 1, l, requires_grad=True)
     with torch.enable_grad():
-        z = tok.encoder.eval()(tok.stft(x))
+        z = tok.bands[0].encoder.eval()(tok.stft(x))
     for j in range(1, t - 1):  # away from the ends, where series are mirrored
         seen = z[..., j].square().sum() + z[..., j].sum()
         g = torch.autograd.grad(seen, x, retain_graph=True)[0][0, 0].abs()
@@ -296,7 +296,7 @@ def test_a_band_is_not_looked_at_and_the_rest_stays(model):
     u[:, :, 3:] = 0
     silent = scaler.inverse_transform(stft.inverse(u, 33).numpy())
     seen = []
-    hook = model.tokenizer_.encoder.register_forward_pre_hook(
+    hook = model.tokenizer_.bands[0].encoder.register_forward_pre_hook(
         lambda _, a: seen.append(a[0].clone())
     )
     try:

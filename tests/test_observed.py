@@ -9,7 +9,8 @@ from ncvq_nb import NCVQ, evaluate
 from ncvq_nb.augment import AUGMENTATIONS, get_augmentation
 from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.estimator import stages
-from ncvq_nb.estimator.observed import columns_behind, count_lengths, draw_lengths, seen_columns
+from ncvq_nb.estimator.observed import columns_behind, columns_with, count_lengths
+from ncvq_nb.estimator.observed import draw_lengths, in_all_rows
 from ncvq_nb.estimator.prepared import prepare
 from ncvq_nb.tokenizer import ObservedLoss, Tokenizer, TokenizerLoss, seen_view
 
@@ -108,9 +109,9 @@ def test_the_prior_is_not_trained_on_what_was_not_observed(monkeypatch):
     R = [np.where((np.arange(x.shape[-1]) // 12 == 0) & (i == 3), nan, x) for i, x in enumerate(R)]
     tok = tiny(epochs=1).fit(R, y).tokenizer_
     (_, seen), (s, _) = asked
-    columns = seen_columns(tok, seen).repeat(1, tok.grid[0])
+    columns = in_all_rows(tok, columns_with(tok, seen))
     ends = torch.tensor([x.shape[-1] for x in R])
-    behind = columns_behind(tok, ends).repeat(1, tok.grid[0])
+    behind = in_all_rows(tok, columns_behind(tok, ends))
     assert torch.equal(s == 9, behind) and torch.equal(s == 8, ~columns & ~behind)
     assert (s[3] == 8).any() and behind.any() and ((s < 8) | ~columns | behind).all()
 
@@ -198,12 +199,12 @@ def test_columns_hold_all_samples():
     for n_fft, l in ((2, 16), (4, 17), (8, 33), (16, 64)):
         tok = Tokenizer(1, l, n_fft=n_fft, dim=8, n_res_blocks=0)
         one = torch.eye(l).bool()[:, None]  # series with a single observed sample each
-        assert seen_columns(tok, one).any(1).all()
-        assert seen_columns(tok, one.any(0, keepdim=True)).all()
-        behind = columns_behind(tok, torch.arange(1, l + 1))
+        assert columns_with(tok, one)[0].any(1).all()
+        assert columns_with(tok, one.any(0, keepdim=True))[0].all()
+        (behind,) = columns_behind(tok, torch.arange(1, l + 1))
         assert not behind[:, 0].any() and not behind[-1].any()
         assert (behind.sum(1).diff() <= 0).all()
-        assert not (behind[-2] & ~seen_columns(tok, one[-1:])).any()
+        assert not (behind[-2] & ~columns_with(tok, one[-1:])[0]).any()
 
 
 def test_lengths_are_drawn_in_their_shares():

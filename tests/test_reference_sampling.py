@@ -60,7 +60,7 @@ def test_features():
     x = torch.from_numpy(bench_series(12, 64)[0])
     with seeded(0):
         tok = Tokenizer(1, 64, dim=8, n_res_blocks=2, n_codes=8).eval()
-    tok.vq.kmeans_init(tok.latents(x))
+    tok.bands[0].vq.kmeans_init(tok.latents(x)[0])
     plain = reference_tokenizer(tok)
     with torch.no_grad():
         want = tok.features(x)

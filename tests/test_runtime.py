@@ -143,7 +143,7 @@ def test_first_losses_are_those_of_the_cpu(device, precision, rtol):
         objective = TokenizerLoss(tok, ssl="vibcreg", projector_dim=64)
         # the views are the series, and no code is replaced: other devices draw other numbers
         objective.init_codebook(x, torch.Generator().manual_seed(0))
-        objective.tokenizer.vq.dead_code_threshold = 0
+        objective.tokenizer.bands[0].vq.dead_code_threshold = 0
         objective.to(device, memory_format=torch.channels_last).train()
         stepper = Stepper(objective, adamw(objective, 1e-3, 1e-5), precision)
         gen, batch = torch.Generator(device), [x.to(device)]

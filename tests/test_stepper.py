@@ -168,7 +168,7 @@ def test_a_bad_batch_is_refused_within_the_graph():
     _, before, _ = end(tape, 7, 8, 9)
     assert refused == too == 7 and np.isnan(two["loss"][7])
     assert_same(one, two)
-    weights = [k for k in state if k.startswith("tokenizer.encoder") and k.endswith("weight")]
+    weights = [k for k in state if "encoder" in k and k.endswith("weight")]
     assert weights
     for k in weights:  # the optimiser has stood still
         assert torch.equal(again[k], state[k]) and torch.equal(again[k], before[k])

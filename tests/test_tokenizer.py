@@ -21,7 +21,7 @@ def test_token_grids_of_the_thesis(length, n_tokens):
 
 def test_the_encoder_has_the_parameters_of_the_thesis():
     tokenizer = Tokenizer(1, 140)
-    assert sum(p.numel() for p in tokenizer.encoder.parameters()) == 265_792
+    assert sum(p.numel() for p in tokenizer.bands[0].encoder.parameters()) == 265_792
 
 
 def test_the_codebook_is_placed_in_bounded_memory():
@@ -31,7 +31,7 @@ def test_the_codebook_is_placed_in_bounded_memory():
     def codebook(**kw):
         with seeded(0):
             objective = TokenizerLoss(Tokenizer(1, 70, dim=8, n_res_blocks=0, n_codes=6))
-        encoder = objective.tokenizer.encoder
+        encoder = objective.tokenizer.bands[0].encoder
         encoder.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
         largest = []
         for m in encoder:
@@ -40,7 +40,7 @@ def test_the_codebook_is_placed_in_bounded_memory():
         assert max(largest) <= 2 * kw.get("max_values", 2**27)  # rows are padded
         return objective.tokenizer.codebook
 
-    at_once, n_values = codebook(), Tokenizer(1, 70, dim=8).n_values
+    at_once, n_values = codebook(), Tokenizer(1, 70, dim=8).bands[0].n_values
     assert seen == [20] and torch.equal(codebook(max_values=20 * n_values), at_once)
     seen.clear()
     in_parts = codebook(max_values=7 * n_values)
@@ -62,20 +62,20 @@ def test_the_loss_of_stage_1_is_the_sum_of_its_documented_terms(ssl):
     objective.init_codebook(x, gen())
     objective.eval()  # nothing moves, so that the terms can be made again
     losses = objective(x, gen(3))
-    u, z = tok.stft(x), tok.latents(x)
-    q = tok.vq(z)
-    u_hat = tok.decoder(q.z_q)
+    (band,), u, (z,) = tok.bands, tok.stft(x), tok.latents(x)
+    q = band.vq(z)
+    u_hat = band.decoder(q.z_q)
     want = dict(
         time=mse(tok.stft.inverse(u_hat, 33), x),
         stft=mse(u_hat, u),
-        commitment=0.5 * mse(z, tok.vq.lookup(q.s)),
+        commitment=0.5 * mse(z, band.vq.lookup(q.s)),
     )
     if ssl:
         view = gaussian_noise(x, gen(3))
-        z2 = tok.latents(view)
-        v_hat = tok.decoder(z2)
+        (z2,) = tok.latents(view)
+        v_hat = band.decoder(z2)
         reconstruction = mse(tok.stft.inverse(v_hat, 33), view) + mse(v_hat, tok.stft(view))
-        want |= dict(augmented=0.3 * reconstruction, ssl=objective.head(q.z_q, z2)[0].item())
+        want |= dict(augmented=0.3 * reconstruction, ssl=objective.heads["0"](q.z_q, z2)[0].item())
     assert losses.terms.keys() == want.keys()
     for k, v in want.items():
         assert_allclose(losses.terms[k].item(), v, rtol=1e-3, err_msg=k)

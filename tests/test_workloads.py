@@ -46,9 +46,9 @@ def test_what_is_measured_has_the_sizes_of_the_thesis(ssl):
     c = o.tokenizer.config
     sizes = [c[k] for k in ("n_fft", "dim", "n_res_blocks", "n_codes", "decay")]
     assert sizes == [8, 64, 4, 32, 0.9] and model.ssl == ssl
-    assert o.tokenizer.encoder[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert o.tokenizer.bands[0].encoder[1].weight.is_contiguous(memory_format=torch.channels_last)
     if ssl is not None:
-        assert o.head.projector[0].weight.shape == (4096, 128)
+        assert o.heads["0"].projector[0].weight.shape == (4096, 128)
         assert o.augment is AUGMENTATIONS["warp"]
     assert (model.prior_dim, model.prior_depth, model.prior_heads) == (256, 4, 2)
     assert (model.sampling_steps, model.choice_temperature) == (10, 4)

@@ -176,7 +176,7 @@ class ReferenceLoss(Objective):
     ):
         super().__init__()
         self.tokenizer = reference_tokenizer(objective.tokenizer)
-        self.head = copy.deepcopy(objective.head)
+        self.head = next(iter(copy.deepcopy(objective.heads).values()), None)
         self.commitment, self.aug_weight = objective.commitment, objective.aug_weight
         self.augment = augment
         self.loss = None if ssl is None else REFERENCE_LOSSES[ssl]
@@ -192,16 +192,17 @@ class ReferenceLoss(Objective):
         generator: torch.Generator | None = None,  # of codes that are replaced, and of the view
     ) -> Losses:
         "Losses of a batch."
-        tok = self.tokenizer
+        tok, (band,) = self.tokenizer, self.tokenizer.bands
         u = tok.stft(x)
-        q = tok.vq(tok.encoder(u), generator)
-        time, stft = self.reconstruction(x, u, tok.decoder(q.z_q))
+        q = band.vq(band.encoder(u), generator)
+        time, stft = self.reconstruction(x, u, band.decoder(q.z_q))
         terms = dict(time=time, stft=stft, commitment=self.commitment * q.commitment)
         if self.loss is not None:
             x2 = x if self.augment is None else self.augment(x, generator)
             u2 = tok.stft(x2)
-            z2 = tok.encoder(u2)
-            terms["augmented"] = self.aug_weight * sum(self.reconstruction(x2, u2, tok.decoder(z2)))
+            z2 = band.encoder(u2)
+            errors = self.reconstruction(x2, u2, band.decoder(z2))
+            terms["augmented"] = self.aug_weight * sum(errors)
             p1, p2 = self.head.projector(pool(q.z_q)), self.head.projector(pool(z2))
             terms["ssl"] = self.head.weight * self.loss(p1, p2)
         return Losses(sum(terms.values()), terms)

@@ -76,7 +76,7 @@ def reference_features(
     "`Tokenizer.features` by way of lists."
     grids = []
     for part in x.split(batch_size):
-        grids += tokenizer.vq(tokenizer.latents(part)).z_q.tolist()
+        grids += tokenizer.grids_of(part)[0].tolist()
     z = np.array(grids)
     return np.concatenate([z.mean((2, 3)), z.max((2, 3))], 1)
 

@@ -86,7 +86,8 @@ def make_objective(
 ) -> TokenizerLoss:  # its codebook initialised, in training mode
     "What `fit_tokenizer` trains."
     p, x = case.model.get_params(), case.x
-    of_tokenizer = ("n_fft", "dim", "n_res_blocks", "n_codes", "decay", "dead_code_threshold")
+    of_tokenizer = ("n_fft", "dim", "n_res_blocks", "n_codes", "bands", "width", "code_dim")
+    of_tokenizer += ("decay", "dead_code_threshold")
     of_loss = ("ssl", "augment", "commitment", "aug_weight", "ssl_weight", "projector_dim")
     settings = {k: p[k] for k in (*of_tokenizer, "orthogonality")}
     tokenizer = Tokenizer(*x.shape[1:], **settings)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Rule', 'check_parameters', 'is_real', 'whole_number', 'number_from', 'number_below_one', 'positive_number',
-           'truth_value', 'one_of', 'or_none', 'one_or_pair']
+           'truth_value', 'one_of', 'or_none', 'one_or_pair', 'per_band']
 
 # %% ../../nbs/engine/parameters.ipynb #96b26a91
 import numbers
@@ -82,12 +82,26 @@ def or_none(rule: Rule) -> Rule:
     return Rule(f"None or {rule.allowed}", lambda v: v is None or rule.allows(v))
 
 
-def one_or_pair(rule: Rule) -> Rule:
-    "One value, or one for each of the two stages."
+def one_or_pair(rule: Rule, of: str = "tokenizer, prior") -> Rule:
+    "One value, or one for each of two: the stages, or other things that `of` names."
 
     def allows(v):
         if isinstance(v, (tuple, list)):
             return len(v) == 2 and all(map(rule.allows, v))
         return rule.allows(v)
 
-    return Rule(f"{rule.allowed}, or a pair of that (tokenizer, prior)", allows)
+    return Rule(f"{rule.allowed}, or a pair of that ({of})", allows)
+
+# %% ../../nbs/engine/parameters.ipynb #170ae528
+def per_band(
+    value,  # one value, or a tuple or list with one for each band
+    bands: int,  # how many there are
+    name: str,  # of the setting, for the error
+) -> tuple:  # a value for each band, the low one first
+    "A setting for each band."
+    if not isinstance(value, (tuple, list)):
+        return (value,) * bands
+    if len(value) != bands:
+        allowed = "one value" + (", or a pair (low, high)" if bands == 2 else "")
+        raise ValueError(f"{name} must be {allowed} where bands={bands}, found {quoted(value)}")
+    return tuple(value)

@@ -15,7 +15,8 @@ from ..data import check_series
 from ..engine.parameters import check_parameters, whole_number
 from ..engine.runtime import seed_from
 from .bounds import standardised
-from .observed import complete_ends, cut_ends, mark_ends, token_columns
+from .observed import columns_with, complete_ends, cut_ends
+from .observed import in_all_rows, mark_ends
 from .prepared import pad_like_training
 from .prepared import check_shape
 from ncvq_nb.estimator.sampling import (
@@ -50,10 +51,7 @@ def affected_tokens(
     missing: torch.Tensor,  # (b, c, l) bool
 ) -> torch.Tensor:  # (b, N) bool
     "Which tokens have a missing sample in their column."
-    (f, t), column = tokenizer.grid, token_columns(tokenizer).to(missing.device)
-    lost = torch.zeros(len(missing), t, device=missing.device, dtype=torch.float32)
-    lost = lost.index_add_(1, column, missing.any(1).float()) > 0
-    return lost.repeat(1, f)
+    return in_all_rows(tokenizer, columns_with(tokenizer, missing))
 
 # %% ../../nbs/estimator/imputation.ipynb #d998e314
 def _with_nan(X):
@@ -122,7 +120,8 @@ def check_band(
     rows,  # frequency rows from 0, or None
 ) -> torch.Tensor:  # (f, 1) bool, on the model's device
     "The rows of a frequency band."
-    f = model.tokenizer_.grid[0]
+    tok = model.tokenizer_
+    f, low = tok.stft.n_freqs, tok.rows[0].stop
     band = np.zeros(f, bool)
     if rows is not None:
         rows = np.atleast_1d(as_array(rows, "rows"))
@@ -133,6 +132,12 @@ def check_band(
                 f"{rows.tolist()}"
             )
         band[rows] = True
+    if low < f and band[:low].any():
+        raise ValueError(
+            f"rows must be of the high band, {low} to {f - 1}, found {rows.tolist()}: a prior of "
+            "two bands makes low tokens without a look at the high ones, so the low band cannot "
+            "be sampled given the rest; a model with bands=1 can do that"
+        )
     return torch.from_numpy(band)[:, None].to(device_of(model))
 
 # %% ../../nbs/estimator/imputation.ipynb #64e4e34f
@@ -141,7 +146,7 @@ def _new_samples(tok, sampler, x, gap, c, ends=None):
     s, inner = tok.encode(interpolate_gaps(x, gap)), gap
     if ends is not None:
         inner = gap & (torch.arange(gap.shape[-1], device=gap.device) < ends[:, None, None])
-    s = s.masked_fill(affected_tokens(tok, inner), len(tok.codebook))
+    s = s.masked_fill(affected_tokens(tok, inner), tok.n_codes)
     if ends is None:
         s = sampler(s, c)
     else:
@@ -154,7 +159,8 @@ def _new_band(tok, sampler, band, x, c):
     "x (b, c, l) with a band (f, 1) sampled."
     u = tok.stft(x)
     known = tok.stft.inverse(u.masked_fill(band, 0), tok.length)
-    s = tok.encode(known).masked_fill(band.expand(tok.grid).flatten(), len(tok.codebook))
+    parts = [band[rows].expand(grid).flatten() for rows, grid in zip(tok.rows, tok.grids)]
+    s = tok.encode(known).masked_fill(torch.cat(parts), tok.n_codes)
     new = tok.decode(sampler(s, c))
     return tok.stft.inverse(torch.where(band, tok.stft(new), u), tok.length)
 

@@ -27,20 +27,23 @@ def token_scores(
     s: torch.Tensor,  # (n, N) tokens; K and more where nothing was observed
     y: torch.Tensor,  # (n) classes, C for none
     groups: torch.Tensor,  # (m, g) int64, tokens that are masked together; each is in one group
+    band: int = -1,  # whose tokens the groups count, given those of the bands below
 ) -> torch.Tensor:  # (n, N) log-probabilities, in nats; NaN where nothing was observed
     "How probable each token is, given those outside of its group."
     m, groups = len(groups), groups.to(s.device)
+    span, codes = prior.spans[band], prior.codes[band]
 
     def of_group(i):  # (b) series and group as one number
         tokens, at = s[i // m], groups[i % m]  # (b, N), (b, g)
-        logits = prior.forward(tokens.scatter(1, at, prior.mask_token), y[i // m])
-        log_p = logits.float().log_softmax(-1)  # (b, N, K)
-        said = tokens.clamp(max=prior.mask_token - 1)  # the others say nothing
-        found = log_p.gather(2, said[..., None])[..., 0].masked_fill(said != tokens, torch.nan)
-        return found.gather(1, at)  # (b, g)
+        hidden = tokens.scatter(1, at + span.start, prior.mask_token)
+        log_p = prior.forward(hidden, y[i // m], band=band).float().log_softmax(-1)  # (b, N_i, K_i)
+        tokens = tokens[:, span]
+        said = tokens.clamp(max=codes.stop - 1)  # the others say nothing
+        found = log_p.gather(2, said[..., None] - codes.start)[..., 0]
+        return found.masked_fill(said != tokens, torch.nan).gather(1, at)  # (b, g)
 
     found = batched(of_group, torch.arange(len(s) * m, device=s.device))
-    return torch.empty(s.shape, device=s.device).index_copy_(
+    return torch.empty(s[:, span].shape, device=s.device).index_copy_(
         1, groups.flatten(), found.view(len(s), -1)
     )
 
@@ -63,9 +66,11 @@ def score_samples(
     if y is not None:
         c = class_indices(model, len(s), y, 0)
     s, c = (torch.from_numpy(a).to(device) for a in (s, c))
-    scores = token_scores(prior, s, c, column_groups(tok.grid))
-    scores = scores.cpu().double().view(-1, *tok.grid)  # (n, f, t')
+    groups = map(column_groups, tok.grids)
+    scores = [token_scores(prior, s, c, g, band=i) for i, g in enumerate(groups)]
+    scores = torch.cat(scores, 1).cpu().double()  # (n, N)
     if not per_step:
-        n_known = (~scores.isnan()).sum((1, 2))
-        return (scores.nansum((1, 2)) * (tok.n_tokens / n_known)).numpy()
-    return scores.mean(1)[:, token_columns(tok)].numpy()
+        n_known = (~scores.isnan()).sum(1)
+        return (scores.nansum(1) * (tok.n_tokens / n_known)).numpy()
+    at = zip(tok.parts(scores), token_columns(tok))
+    return torch.cat([part[..., column] for part, column in at], 1).mean(1).numpy()

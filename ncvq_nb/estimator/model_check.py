@@ -8,7 +8,7 @@ __all__ = ['PARTS', 'KEYS', 'as_pair', 'check_config']
 # %% ../../nbs/estimator/model_check.ipynb #77440623
 import numbers
 
-from ..engine.parameters import check_parameters, is_real
+from ..engine.parameters import check_parameters, is_real, per_band
 from .settings import PARAMETER_RULES
 from .names import LONGEST
 from .observation import ROWS
@@ -81,9 +81,13 @@ def _check_modules(config):
     check_parameters(sizes, PARAMETER_RULES)
     ff = prior.get("ff_mult")
     possible = isinstance(ff, (int, float)) and is_real(ff) and 0 < ff < 1e6
-    possible &= all(_is_whole(prior.get(k), 1) for k in ("n_tokens", "head_dim", "code_dim"))
+    possible &= all(_is_whole(prior.get(k), 1) for k in ("head_dim", "code_dim"))
+    bands, n_tokens = tok.get("bands", 1), prior.get("n_tokens")
+    each = n_tokens if isinstance(n_tokens, list) and bands > 1 else [n_tokens]
+    possible &= len(each) == bands and all(_is_whole(n, 1) for n in each)
     _need(possible, "a prior of impossible sizes")
-    same = prior.get("n_codes") == tok["n_codes"]
+    codes = [per_band(m.get("n_codes"), bands, "n_codes") for m in (prior, tok)]
+    same = codes[0] == codes[1]
     n_classes = len(config["classes"] or ())
     _need(same and prior.get("n_classes") == n_classes, "a prior for other codes or classes")
 

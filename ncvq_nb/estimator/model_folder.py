@@ -24,7 +24,9 @@ from safetensors.torch import save as to_bytes
 import ncvq_nb
 from ..data import Standardiser
 from ..engine.history import History, current_names
+from ..engine.renaming import current_weight
 from ..engine.runtime import find_device, fresh_weights, own_state
+from .band_priors import make_prior
 from .bounds import pack_units, unpack_units
 from .model_check import as_pair, check_config
 from .names import restore_names
@@ -32,12 +34,11 @@ from .observation import ObservationNoise
 from .settings import EARLIER, renamed, settings_of
 from ..io.folders import is_ours, newest, reading
 from ..io.storage import json_digest, parse_json, read_bounded
-from ..maskgit import MaskGIT
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/model_folder.ipynb #6eea0dd1
-FORMAT = 2  # raised when an older library could not read a newer folder
-MAKERS = dict(tokenizer=Tokenizer, prior=MaskGIT, noise=ObservationNoise)
+FORMAT = 3  # raised when an older library could not read a newer folder
+MAKERS = dict(tokenizer=Tokenizer, prior=make_prior, noise=ObservationNoise)
 MODEL_FILES = {"config.json", "README.md", *(f"{name}.safetensors" for name in MAKERS)}
 
 
@@ -214,9 +215,11 @@ def _check_head(file):
 def _compare(make, config, file):
     "Refuse weights that are not those of the configuration."
     with safe_open(file, "pt") as f:  # its head alone
-        heads = {k: f.get_slice(k) for k in f.keys()}
+        heads = {current_weight(k): f.get_slice(k) for k in f.keys()}
         found = {k: (tuple(h.get_shape()), h.get_dtype()) for k, h in heads.items()}
-    if max(config.get("depth", 0), config.get("n_res_blocks", 0)) > len(found):
+    depth = config.get("depth", 0)
+    depth = sum(depth) if isinstance(depth, list) else depth
+    if max(depth, config.get("n_res_blocks", 0)) > len(found):
         raise ValueError(f"the weights are too few for {config}")
     with torch.device("meta"):
         state = make(**config).state_dict()
@@ -229,7 +232,7 @@ def _compare(make, config, file):
 
 # %% ../../nbs/estimator/model_folder.ipynb #7e0652cf
 def rebuild_module(
-    make: Callable,  # Tokenizer or MaskGIT
+    make: Callable,  # Tokenizer or make_prior
     config: dict,  # its sizes
     file: Path,  # with its weights
     digest: str,  # SHA-256 of the file
@@ -265,19 +268,19 @@ def unpack_model(
     restore_names(model)
     unpack_units(model, config)
     model.n_features_in_ = config["data"]["length"]
-    model._n_features_out = 2 * config["modules"]["tokenizer"]["dim"]
     model.history_ = {k: History(v) for k, v in config["history"].items()}
     for name, sizes in config["modules"].items():
         file = newest(path, f"{name}.safetensors")
         module = rebuild_module(MAKERS[name], sizes, file, config["sha256"][file.name])
         module = module.to(device, memory_format=torch.channels_last).eval()
         setattr(model, f"{name}_", module)
+    model._n_features_out = model.tokenizer_.n_features
     if "interrupted" in config:
         model.interrupted_ = config["interrupted"]
     if not hasattr(model, "prior_"):
         return
-    written, known = model.prior_.config["n_tokens"], model.tokenizer_.n_tokens
-    if written != known:
+    written, known = (m.spans[-1].stop for m in (model.prior_, model.tokenizer_))
+    if model.prior_.spans != model.tokenizer_.spans:
         raise ValueError(f"the prior has sequences of {written} tokens, the tokenizer of {known}")
     labels = (config[k] for k in ("classes", "class_prior"))
     model.classes_, model.class_prior_ = (None if v is None else np.array(v) for v in labels)

@@ -17,8 +17,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ..engine.interrupts import unfinished
-from ..engine.parameters import check_parameters
+from ..engine.parameters import check_parameters, per_band
 from ..engine.runtime import seed_from, seed_of
+from .band_priors import decode_bands
 from .bounds import restored, standardised
 from .names import check_names
 from .observed import complete_ends, cut_ends, draw_lengths, mark_ends
@@ -28,7 +29,6 @@ from .stages import batched, observed_tokens
 from ..io.gaps import observed, series_ends
 from ..io.arrays import as_array
 from ..io.wording import listed, quoted
-from ..maskgit import iterative_decoding
 
 # %% ../../nbs/estimator/sampling.ipynb #d074ef05
 def device_of(
@@ -127,6 +127,8 @@ def decoding_settings(
         )
     found = {k: getattr(model, k) if given.get(k) is None else given[k] for k in SAMPLING_RULES}
     check_parameters(found, SAMPLING_RULES)
+    for k, v in found.items():
+        per_band(v, model.bands, k)
     return found
 
 
@@ -137,9 +139,9 @@ def token_sampler(
 ) -> Callable:  # tokens (b, N), K where masked, and classes (b) → tokens (b, N)
     "Iterative decoding with the settings of one call."
     asked = decoding_settings(model, given)
-    asked["steps"], guided = asked.pop("sampling_steps"), asked["guidance_scale"] != 1
-    asked |= dict(schedule=model.mask_schedule, grid=model.tokenizer_.grid)
-    device, prior = device_of(model), model.prior_
+    device, prior, grids = device_of(model), model.prior_, model.tokenizer_.grids
+    asked |= dict(schedule=model.mask_schedule, steps=asked.pop("sampling_steps"))
+    guided = set(per_band(asked["guidance_scale"], len(grids), "guidance_scale")) != {1}
     gen = torch.Generator(device).manual_seed(seed)
     untrained = model.classes_ is not None and not model.p_unconditional
     mixed = model.precision == "bfloat16"
@@ -153,7 +155,7 @@ def token_sampler(
                 stacklevel=5,
             )
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            return iterative_decoding(prior, s, c, gen, **asked)
+            return decode_bands(prior, s, c, gen, grids=grids, **asked)
 
     return sampler
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER_RULES', 'SAMPLING_RULES', 'NOISE_RULES', 'DECODING_DEFAULTS', 'PRIOR_RULES', 'TRAINING_RULES',
-           'PARAMETER_RULES', 'EARLIER', 'WINDOW', 'STAGES', 'STEPS', 'of_stage', 'check_settings', 'check_view',
-           'window_for', 'settings_of', 'differences', 'renamed', 'steps_for', 'training_settings', 'is_captured',
-           'is_longer']
+           'PARAMETER_RULES', 'EARLIER', 'OF_PRIOR', 'PER_BAND', 'WINDOW', 'STAGES', 'STEPS', 'of_stage',
+           'check_settings', 'check_view', 'window_for', 'settings_of', 'differences', 'renamed', 'steps_for',
+           'training_settings', 'is_captured', 'is_longer']
 
 # %% ../../nbs/estimator/settings.ipynb #04f9cd78
 from functools import partial
@@ -26,6 +26,7 @@ from ncvq_nb.engine.parameters import (
     one_of,
     one_or_pair,
     or_none,
+    per_band,
     positive_number,
     truth_value,
     whole_number,
@@ -54,7 +55,11 @@ def _is_window(v):
     return whole_number(2).allows(v) and v <= 2**16 and v % 2 == 0
 
 
-_NAMES = ", ".join(map(repr, AUGMENTATIONS))
+def _is_one_or_two(v):
+    return whole_number(1).allows(v) and v <= 2
+
+
+_NAMES, _BANDS = ", ".join(map(repr, AUGMENTATIONS)), "low, high"
 TOKENIZER_RULES = dict(
     ssl=one_of(None, *SSL_LOSSES),
     augment=Rule(
@@ -63,13 +68,16 @@ TOKENIZER_RULES = dict(
     n_fft=or_none(Rule("an even whole number from 2 to 65536", _is_window)),
     dim=whole_number(1),
     n_res_blocks=whole_number(0),
-    n_codes=whole_number(1),
+    n_codes=one_or_pair(whole_number(1), _BANDS),
+    bands=Rule("1 or 2", _is_one_or_two),
+    width=one_or_pair(whole_number(1), _BANDS),
+    code_dim=or_none(whole_number(1)),
     decay=number_below_one(),
     dead_code_threshold=number_from(0),
     orthogonality=number_from(0, 1),
     commitment=number_from(0),
     aug_weight=number_from(0),
-    ssl_weight=or_none(number_from(0)),
+    ssl_weight=one_or_pair(or_none(number_from(0)), _BANDS),
     projector_dim=whole_number(1),
 )
 
@@ -90,6 +98,7 @@ SAMPLING_RULES = dict(
     revise_share=Rule("a number greater than 0, and at most 1", _is_share),
 )
 NOISE_RULES = dict(observation_noise=number_from(0))
+SAMPLING_RULES = {k: one_or_pair(rule, _BANDS) for k, rule in SAMPLING_RULES.items()}
 DECODING_DEFAULTS = dict(  # they change nothing, and are not noted: earlier versions had none
     temperature=1.0,
     top_p=1.0,
@@ -101,10 +110,10 @@ DECODING_DEFAULTS = dict(  # they change nothing, and are not noted: earlier ver
 
 # %% ../../nbs/estimator/settings.ipynb #92699bdc
 PRIOR_RULES = dict(
-    prior_dim=whole_number(1),
-    prior_depth=whole_number(0),
-    prior_heads=whole_number(1),
-    prior_dropout=number_below_one(),
+    prior_dim=one_or_pair(whole_number(1), _BANDS),
+    prior_depth=one_or_pair(whole_number(0), _BANDS),
+    prior_heads=one_or_pair(whole_number(1), _BANDS),
+    prior_dropout=one_or_pair(number_below_one(), _BANDS),
     finetune_codebook=truth_value(),
     mask_schedule=one_of(*SCHEDULES),
     p_unconditional=number_from(0, 1),
@@ -138,9 +147,14 @@ PARAMETER_RULES = {**TOKENIZER_RULES, **PRIOR_RULES, **TRAINING_RULES, **BOUND_R
 EARLIER = dict(  # what younger parameters were before they had names; they are not noted then
     **BOUND_DEFAULTS,
     **DECODING_DEFAULTS,
+    bands=1,
+    width=8,
+    code_dim=None,
     observation_noise=0.0,
     warmup=0.0,
 )
+OF_PRIOR = ("prior_dim", "prior_depth", "prior_heads", "prior_dropout")
+PER_BAND = ("n_codes", "width", "ssl_weight", *OF_PRIOR, *SAMPLING_RULES)
 
 # %% ../../nbs/estimator/settings.ipynb #231b3362
 def of_stage(
@@ -158,6 +172,8 @@ def check_settings(
     "All parameters of an estimator, each by itself and together."
     p = model.get_params(deep=False)
     check_parameters({k: v for k, v in p.items() if views or k != "augment"}, PARAMETER_RULES)
+    for k in PER_BAND:
+        per_band(p[k], p["bands"], k)
     width = p["projector_dim"]
     if p["ssl"] == "vibcreg" and width > 64 and width % 64:
         raise ValueError(

@@ -16,6 +16,7 @@ from ..engine.interrupts import Interrupted
 from ..engine.objective import Objective
 from ..engine.runtime import fresh_weights, own_state, seed_of
 from ..engine.tracking import RunLog
+from .band_priors import make_prior
 from .observation import fit_noise
 from .observed import hide_unseen
 from .prepared import Prepared, data_facts
@@ -116,6 +117,9 @@ def new_tokenizer(
         dim=model.dim,
         n_res_blocks=model.n_res_blocks,
         n_codes=model.n_codes,
+        bands=model.bands,
+        width=model.width,
+        code_dim=model.code_dim,
         decay=model.decay,
         dead_code_threshold=model.dead_code_threshold,
         orthogonality=model.orthogonality,
@@ -154,7 +158,7 @@ def train_tokenizer(
     with nullcontext() if start is None else restored(model, start.before):
         history, stopped = train_stage(model, 0, objective, data, prepared, pace, **how)
     model.tokenizer_, model.history_ = tokenizer, {"tokenizer": history}
-    model._n_features_out = 2 * model.dim
+    model._n_features_out = tokenizer.n_features
     end_stage(model, stopped, 0)
 
 # %% ../../nbs/estimator/stages.ipynb #58e9206a
@@ -164,12 +168,15 @@ def new_prior(
     end_token: bool = False,  # are the series of unequal length?
 ) -> MaskGIT:
     "A fresh prior with the estimator's sizes; to be made under `fresh_weights`."
-    n_codes, code_dim = model.tokenizer_.codebook.shape
-    return MaskGIT(
-        model.tokenizer_.n_tokens,
-        n_codes,
+    tok = model.tokenizer_
+    n_tokens = tuple(f * t for f, t in tok.grids)
+    n_codes = tuple(band.n_codes for band in tok.bands)
+    one = len(tok.bands) == 1
+    return make_prior(
+        n_tokens[0] if one else n_tokens,
+        n_codes[0] if one else n_codes,
         n_classes,
-        code_dim=code_dim,
+        code_dim=tok.config["dim"],
         dim=model.prior_dim,
         depth=model.prior_depth,
         heads=model.prior_heads,
@@ -203,7 +210,7 @@ def prior_objective(
         carry_over(prior, classes, start)
     elif model.finetune_codebook:
         prior.init_from_codebook(model.tokenizer_.codebook)
-    if model.compile and not model.prior_dropout:  # whose generator a compiler does not see
+    if model.compile and not prior.draws:  # whose generator a compiler does not see
         prior.compile()
     how = dict(schedule=model.mask_schedule, p_unconditional=model.p_unconditional)
     return prior, MaskGITLoss(prior, **how, partial=prepared.seen is not None)
@@ -229,7 +236,7 @@ def train_prior(
     after = depends["tokenizer_steps"] = model.history_["tokenizer"]["step"][-1]
     how = dict(valid=valid, facts=depends, after=after)
     history, stopped = train_stage(model, 1, objective, (s, prepared.y), prepared, pace, **how)
-    if model.compile and model.prior_dropout:
+    if model.compile and prior.draws:
         prior.compile()  # for sampling
     if stopped is not None and prepared.start is None and hasattr(model, "prior_"):
         raise stopped

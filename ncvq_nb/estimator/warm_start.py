@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from ..engine.interrupts import unfinished
-from .settings import of_stage
+from ..engine.parameters import per_band
+from .settings import PER_BAND, of_stage
 from ..io.storage import array_digest
 from ..io.wording import quoted
 from ..maskgit import MaskGIT
@@ -24,7 +25,9 @@ from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/warm_start.ipynb #4ecbf78c
 SIZES = dict(
-    tokenizer=dict(n_fft="n_fft", dim="dim", n_res_blocks="n_res_blocks", n_codes="n_codes"),
+    tokenizer={
+        k: k for k in ("bands", "n_fft", "dim", "n_res_blocks", "n_codes", "width", "code_dim")
+    },
     prior=dict(prior_dim="dim", prior_depth="depth", prior_heads="heads"),
 )  # stage → parameter of the estimator → its name in the network
 
@@ -35,11 +38,14 @@ def check_sizes(
     config: dict,  # sizes of the network that was learned
 ):
     "Refuse sizes that are not those of the network that training is to go on from."
+    tokens = config.get("n_tokens")  # of a prior
+    bands = len(tokens) if isinstance(tokens, (tuple, list)) else config.get("bands", 1)
     for k, name in SIZES[stage].items():
-        now = getattr(model, k)
-        if now is not None and now != config[name]:
+        now, was = getattr(model, k), config[name]
+        same = now == was or k == "n_fft" and now is None
+        if not same and (k not in PER_BAND or per_band(now, bands, k) != per_band(was, bands, k)):
             raise ValueError(
-                f"{k} must stay {config[name]} where warm_start=True goes on from the {stage} that "
+                f"{k} must stay {quoted(was)} where warm_start=True goes on from the {stage} that "
                 f"was learned, found {quoted(now)}: set it back, or begin anew with "
                 "warm_start=False"
             )
@@ -109,14 +115,22 @@ def carry_over(
     start: Start,  # with a prior
 ):
     "Give a prior what an earlier one has learned."
-    state = {k: v.to(prior.label.weight.device) for k, v in start.prior.state_dict().items()}
-    old, label = state["label.weight"], prior.label.weight.clone()
-    was = [] if start.classes is None else start.classes.tolist()
-    for i, name in enumerate([] if classes is None else classes.tolist()):
-        if name in was:
-            label[i] = old[was.index(name)]
-    label[-1] = old[-1]
-    prior.load_state_dict({**state, "label.weight": label})
+    now, was = prior.state_dict(), [] if start.classes is None else start.classes.tolist()
+    if now.keys() != start.prior.state_dict().keys():
+        raise ValueError(
+            "prior_dim, prior_depth, prior_heads and prior_dropout must be single numbers where "
+            "warm_start=True goes on from one transformer for both bands, and some of them a pair "
+            "where it goes on from one for each: set them back, or take warm_start=False"
+        )
+    state = {k: v.to(now[k].device) for k, v in start.prior.state_dict().items()}
+    for k in [k for k in state if k.endswith("label.weight")]:  # of each transformer
+        old, label = state[k], now[k].clone()
+        for i, name in enumerate([] if classes is None else classes.tolist()):
+            if name in was:
+                label[i] = old[was.index(name)]
+        label[-1] = old[-1]
+        state[k] = label
+    prior.load_state_dict(state)
 
 # %% ../../nbs/estimator/warm_start.ipynb #d8505837
 @contextmanager

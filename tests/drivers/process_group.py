@@ -42,7 +42,7 @@ def outcome(m, X, mark=""):
     "Everything that training ends in, by name."
     histories = {(stage, k): v for stage, h in m.history_.items() for k, v in h.items()}
     out = {f"{stage}/{k}": np.array(v) for (stage, k), v in histories.items() if k != "seconds"}
-    out |= {k: v.numpy() for k, v in m.tokenizer_.vq.state_dict().items()}
+    out |= {k: v.numpy() for k, v in m.tokenizer_.bands[0].vq.state_dict().items()}
     out |= dict(reconstruction=m.reconstruct(X), tokens=m.encode(X))
     out |= dict(samples=m.sample(8, random_state=0))
     return {f"{mark}{k}": v for k, v in out.items()}
