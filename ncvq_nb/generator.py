@@ -21,6 +21,7 @@ from .estimator.model_card import model_card, read_card
 from .estimator.names import check_names
 from .estimator.observed import seen_features
 from .estimator.prepared import prepare
+from .estimator.presets import thesis_settings
 from .io.folders import place_for_folder, write_folder
 from .estimator.stages import Pace, batched, train_prior, train_stages, train_tokenizer
 from .estimator.warm_start import TrainingState
@@ -35,12 +36,12 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         ssl: str | None = "barlow",  # "barlow", "vicreg", "vibcreg"; None: naive VQ-VAE
         augment: str | Callable | None = "warp",  # view for `ssl`: "warp", "slice", "gauss", own
         *,
-        n_fft: int | None = None,  # points in a window of the STFT; None: 8, or as many as fit
+        n_fft: int | None = None,  # points in a window of the STFT; None: 4, or as many as fit
         dim: int = 64,  # channels of encoder and decoder
         n_res_blocks: int = 4,  # residual blocks of the encoder, and of the decoder
-        n_codes: int | tuple = 32,  # size of the codebook; or (low, high), like all "of a band"
+        n_codes: int | tuple = 256,  # size of the codebook; or (low, high), like all "of a band"
         bands: int = 1,  # 2: the lowest frequency row and all others have networks of their own
-        width: int | tuple = 8,  # least columns of tokens, of a band
+        width: int | tuple = 16,  # least columns of tokens, of a band
         code_dim: int | None = None,  # size of a code; None: `dim`, without projections
         decay: float = 0.9,  # of the codebook's moving average
         dead_code_threshold: float = 0.02,  # share of average use; below, a code is replaced
@@ -57,7 +58,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         mask_schedule: str = "cosine",  # or "linear", "square", "cubic", "sqrt"
         p_unconditional: float = 0.2,  # share of series whose class is hidden while training
         sampling_steps: int = 20,  # T, passes of iterative decoding; 10 in the thesis
-        choice_temperature: float = 2.0,  # noise on the order of tokens; 4 in the thesis
+        choice_temperature: float = 4.0,  # noise on the order of tokens
         guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
         temperature: float = 1.0,  # of the softmax over codes; below 1, more typical tokens
         top_p: float = 1.0,  # tokens are of the fewest codes with this probability; 1: of all
@@ -69,11 +70,11 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
         epochs: float | tuple | None = None,  # or (tokenizer, prior); None: 1,000 and 1,500 steps
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
-        lr: float | tuple = 1e-3,  # greatest learning rate of AdamW
-        warmup: float | tuple = 0.0,  # share of the steps in which it rises to that
+        lr: float | tuple = (4e-3, 1e-3),  # greatest learning rate of AdamW
+        warmup: float | tuple = 0.05,  # share of the steps in which it rises to that
         weight_decay: float | tuple = 1e-5,  # of AdamW
         validation_fraction: float = 0.0,  # share held out; the prior then ends at its best moment
-        precision: str = "float32",  # or "bfloat16" for the heavy layers
+        precision: str = "auto",  # "bfloat16" for the heavy layers where that is fast, or "float32"
         compile: bool = False,  # the prior by `torch.compile`; on a GPU, steps as one graph too
         warm_start: bool = False,  # shall `fit` go on from what was learned before?
         device: str = "auto",  # "auto" takes a GPU where there is one
@@ -112,11 +113,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         **settings,  # anything else that shall differ
     ) -> "NCVQ":
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
-        sizes = dict(n_fft=8, projector_dim=4096, prior_dim=256)
-        sizes["ssl_weight"] = 1.0 if ssl == "barlow" else None
-        decoding = dict(sampling_steps=10, choice_temperature=4.0, unconditional="null")
-        training = dict(epochs=1000, batch_size=(128, 256), weight_decay=1e-3)
-        return cls(ssl, augment, **{**sizes, **decoding, **training, **settings})
+        return cls(ssl, augment, **{**thesis_settings(ssl), **settings})
 
     def fit(
         self,

@@ -127,7 +127,7 @@ class MaskGIT(nn.Module):
         n_tokens, n_codes = self.spans[-1].stop, self.codes[-1].stop
         self.mask_token, self.no_class, self.draws = n_codes, n_classes, dropout > 0
         self.token = nn.Embedding(n_codes + 1 + bool(end_token), code_dim)
-        self.position = nn.Parameter(0.02 * torch.randn(n_tokens, dim, dtype=torch.float32))
+        self.position = nn.Parameter(0.5 * torch.randn(n_tokens, dim, dtype=torch.float32))
         self.label = nn.Embedding(n_classes + 1, dim)
         self.inward = nn.Linear(code_dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim)

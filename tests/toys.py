@@ -25,12 +25,18 @@ from ncvq_nb.engine.objective import Losses, Objective
 # Settings
 
 TINY = dict(
+    n_fft=8,
+    width=8,
     dim=8,
     n_res_blocks=1,
     n_codes=8,
     projector_dim=16,
     prior_dim=16,
     prior_depth=1,
+    lr=1e-3,
+    warmup=0.0,
+    precision="float32",
+    choice_temperature=2.0,
     epochs=3,
     random_state=0,
 )

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..engine.interrupts import unfinished
 from ..engine.parameters import check_parameters, per_band
-from ..engine.runtime import seed_from, seed_of
+from ..engine.runtime import choose_precision, seed_from, seed_of
 from .band_priors import decode_bands
 from .bounds import restored, standardised
 from .names import check_names
@@ -144,7 +144,7 @@ def token_sampler(
     guided = set(per_band(asked["guidance_scale"], len(grids), "guidance_scale")) != {1}
     gen = torch.Generator(device).manual_seed(seed)
     untrained = model.classes_ is not None and not model.p_unconditional
-    mixed = model.precision == "bfloat16"
+    mixed = choose_precision(model.precision, device) == "bfloat16"
 
     def sampler(s, c):
         if untrained and (guided or (c == prior.no_class).any()):

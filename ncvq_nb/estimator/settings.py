@@ -33,6 +33,7 @@ from ncvq_nb.engine.parameters import (
 )
 from ncvq_nb.engine.runtime import (
     can_compile,
+    choose_precision,
     find_device,
     own_state,
     seed_from,
@@ -139,7 +140,7 @@ TRAINING_RULES = dict(
     warmup=one_or_pair(number_below_one()),
     weight_decay=one_or_pair(number_from(0)),
     validation_fraction=number_below_one(),
-    precision=one_of("float32", "bfloat16"),
+    precision=one_of("auto", "float32", "bfloat16"),
     compile=truth_value(),
     warm_start=truth_value(),
 )
@@ -215,14 +216,14 @@ def check_view(
         )
 
 # %% ../../nbs/estimator/settings.ipynb #4bbca270
-WINDOW = 8  # points in a window of the STFT where none is asked for
+WINDOW = 4  # points in a window of the STFT where none is asked for
 
 
 def window_for(
     n_fft: int | None,  # what was asked for
     length: int,  # of the series, at least 2
 ) -> int:
-    "The window of the STFT; by default 8 points, or as many as shorter series allow."
+    "The window of the STFT; by default 4 points, or 2 for series of 2 or 3."
     return min(WINDOW, length // 2 * 2) if n_fft is None else n_fft
 
 # %% ../../nbs/estimator/settings.ipynb #77814da8
@@ -300,7 +301,7 @@ def training_settings(
         warmup=round(value(model.warmup) * steps),
         weight_decay=value(model.weight_decay),
         seed=seed_of(model.seed_, STAGES[stage], "train"),
-        precision=model.precision,
+        precision=choose_precision(model.precision, model.device),
         keep_best=keep_best,
         log_every=log_every,
     )
