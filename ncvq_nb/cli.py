@@ -147,6 +147,8 @@ def _evaluate_parser():
     place = "folder for report.json, report.md and the pictures [the folder of the model]"
     add_option(p, "out", metavar="FOLDER", help=place)
     add_option(p, "n_samples", type=int, help="series to sample [as many as test series]")
+    how = "matched: equal class shares and numbers; published: that of papers, slow [matched]"
+    add_option(p, "protocol", choices=["matched", "published"], default="matched", help=how)
     add_option(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
     add_option(p, "quiet", action="store_true", help="no progress bar")
     return p
@@ -155,10 +157,9 @@ def _evaluate_parser():
 def _evaluate(args):
     out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
-    check_evaluation(n_samples=args.n_samples, random_state=seed)
-    report = evaluate_model(
-        model, data, n_samples=args.n_samples, random_state=seed, verbose=not args.quiet
-    )
+    how = dict(n_samples=args.n_samples, protocol=args.protocol, random_state=seed)
+    check_evaluation(**how)
+    report = evaluate_model(model, data, **how, verbose=not args.quiet)
     out.mkdir(parents=True, exist_ok=True)
     report.save(out / "report")
     for name, fig in figures(model, data, random_state=seed).items():

@@ -88,7 +88,7 @@ def one_line(capsys, *parts):
 WANTED = dict(
     train="--out --label --test_fraction --log_with --quiet",
     sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature",
-    evaluate="--out --label --n_samples --random_state --quiet",
+    evaluate="--out --label --n_samples --protocol --random_state --quiet",
     demo="--out --quiet",
     encode="--out --label --test_fraction --features",
     impute="--out --label --by_label --n_samples --random_state",
@@ -453,7 +453,8 @@ def test_a_folder_does_not_hide_a_data_set(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     "The classifier takes minutes to train; here it is trained for a few steps only."
-    settings = dict(fcn=dict(max_steps=3), cas_total=8, n_resamples=5, cache_dir=tmp_path / "cache")
+    settings = dict(fcn=dict(max_steps=3), cas_total=8, n_cas=1, n_resamples=5)
+    settings["cache_dir"] = tmp_path / "cache"
     short = partial(cli.evaluate_model, **settings)
     monkeypatch.setattr(cli, "evaluate_model", short)
     monkeypatch.setattr(experiments, "evaluate", short)
@@ -474,6 +475,9 @@ def test_evaluate_writes_a_report_and_pictures(folder, tmp_path, quick, capsys):
     assert names == {f"{k}.png" for k in PICTURES} | {"report.json", "report.md"}
     out = capsys.readouterr().out
     assert "reconstruction error" in out and "FID" in out and str(tmp_path / "e") in out
+    args += ["--protocol", "published"]  # which has a number of samples of its own
+    assert call(cli.evaluate, folder / "run", folder / "toy.npz", *args) == 2
+    one_line(capsys, "ncvq_evaluate", "n_samples is 8", "published")
 
 
 def test_a_table_is_split_the_same_way_every_time(

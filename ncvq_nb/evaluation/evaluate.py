@@ -18,7 +18,7 @@ from ..engine.runtime import derived_seed
 from .cas import cas_labels, correct_after
 from .checks import check_evaluation
 from .filled import Filled
-from .fcn import FCNClassifier, PUBLISHED, fcn_for
+from .fcn import FCNClassifier, PUBLISHED, fcn_for, most_steps
 from .report import ReferenceValue, Report
 from .rows import RealFeatures, SAMPLED, agreement_row, cas_row
 from .rows import class_diversity_rows, codebook_rows, diversity_rows, fid_rows
@@ -92,7 +92,7 @@ def _classifier(e, fcn, data, cache_dir):
     default = PUBLISHED if e.settings["protocol"] == "published" else {}
     return fcn_for(data, cache_dir=cache_dir, **default | (fcn or {}))
 
-# %% ../../nbs/evaluation/evaluate.ipynb #3e76c8b5
+# %% ../../nbs/evaluation/evaluate.ipynb #1b7e319a
 def _judge(e, fcn):
     "Which test series the classifier gets right (m,); notes where it is no good judge."
     right = (fcn.predict(e.X_test) == e.y_test).astype(float)
@@ -116,7 +116,7 @@ def _judge(e, fcn):
         )
     return right
 
-# %% ../../nbs/evaluation/evaluate.ipynb #d5f4131d
+# %% ../../nbs/evaluation/evaluate.ipynb #b4f668c3
 def _real_features(e, fcn):
     "Features of train and test, in the class shares that samples have."
     E, E_test = fcn.features(e.X), fcn.features(e.X_test)
@@ -178,6 +178,8 @@ def _by_class(e, fcn, right, features, X_hat):
     with e.part("CAS") as rows:
         for i in range(e.settings["n_cas"]):
             settings, purpose = fcn.get_params(), ("CAS", i) if i else ("CAS",)
+            if settings["max_steps"] == "auto":
+                settings["max_steps"] = most_steps(len(e.y), len(fcn.classes_))
             if i:
                 settings["random_state"] = e.seed("classifier", i)
             X_new = e.sample(len(labels), labels, e.seed(*purpose))

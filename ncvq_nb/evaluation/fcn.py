@@ -61,12 +61,12 @@ def fcn_network(c, n_classes, generator):
                 nn.init.uniform_(p, -bound, bound, generator=generator)
     return net
 
-# %% ../../nbs/evaluation/fcn.ipynb #c6e36bba
+# %% ../../nbs/evaluation/fcn.ipynb #8e6bcae5
 def most_steps(n, n_classes):
     "Optimiser steps at most, where `max_steps` is \"auto\"."
-    return 1000 + n + 20 * n_classes
+    return 500 + n + 20 * n_classes
 
-# %% ../../nbs/evaluation/fcn.ipynb #5543e7c7
+# %% ../../nbs/evaluation/fcn.ipynb #56b27dd8
 # of TimeVQVAE (Lee et al. 2023) and the thesis
 PUBLISHED = dict(epochs=1000, max_steps=None, tol=0.0, batch_size=256, lr=1e-3, weight_decay=1e-5)
 
