@@ -92,7 +92,7 @@ def _classifier(e, fcn, data, cache_dir):
     default = PUBLISHED if e.settings["protocol"] == "published" else {}
     return fcn_for(data, cache_dir=cache_dir, **default | (fcn or {}))
 
-# %% ../../nbs/evaluation/evaluate.ipynb #1b7e319a
+# %% ../../nbs/evaluation/evaluate.ipynb #6a0fb2f2
 def _judge(e, fcn):
     "Which test series the classifier gets right (m,); notes where it is no good judge."
     right = (fcn.predict(e.X_test) == e.y_test).astype(float)
@@ -116,7 +116,7 @@ def _judge(e, fcn):
         )
     return right
 
-# %% ../../nbs/evaluation/evaluate.ipynb #b4f668c3
+# %% ../../nbs/evaluation/evaluate.ipynb #7367c624
 def _real_features(e, fcn):
     "Features of train and test, in the class shares that samples have."
     E, E_test = fcn.features(e.X), fcn.features(e.X_test)
@@ -169,7 +169,7 @@ def _labels_for_cas(e, fcn):
         )
     return cas_labels(e.y[np.isin(e.y, known)], at_least=e.settings["cas_total"])
 
-
+# %% ../../nbs/evaluation/evaluate.ipynb #fa20ea69
 def _by_class(e, fcn, right, features, X_hat):
     "CAS, agreement, and diversity within classes."
     labels, correct, agreed, first = _labels_for_cas(e, fcn), [], [], None
@@ -277,14 +277,9 @@ def evaluate(
 ) -> Report:  # every metric beside its reference values
     "Evaluate a model on a data set, without changing it."
     asked = dict(
-        n_samples=n_samples,
-        conditional=conditional,
-        protocol=protocol,
-        cas_total=cas_total,
-        n_cas=n_cas,
-        n_resamples=n_resamples,
-        confidence=confidence,
-        random_state=random_state,
+        **dict(n_samples=n_samples, conditional=conditional, protocol=protocol),
+        **dict(cas_total=cas_total, n_cas=n_cas, n_resamples=n_resamples),
+        **dict(confidence=confidence, random_state=random_state),
     )
     check_evaluation(fcn=fcn, **asked)
     e = _begin(model, data, **asked)

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['fid_floor']
 
-# %% ../../nbs/evaluation/fid_floor.ipynb #d5e89604
+# %% ../../nbs/evaluation/fid_floor.ipynb #96cfb164
 import numpy as np
 
 from ..metrics import fid
 
-# %% ../../nbs/evaluation/fid_floor.ipynb #57a37999
+# %% ../../nbs/evaluation/fid_floor.ipynb #81b9b99b
 def fid_floor(
     E,  # (m, d) features of real test series
     n: int,  # series that a model generates

@@ -92,7 +92,7 @@ def mean_over_sets(sets, score, interval, *shared):
 
     return mean(*sets, *shared), *interval(mean, *sets, *shared, method="spread")
 
-# %% ../../nbs/evaluation/rows.ipynb #a52204f8
+# %% ../../nbs/evaluation/rows.ipynb #627c75d8
 class RealFeatures(NamedTuple):
     "Features of real series, in the class shares of samples."
 
@@ -149,7 +149,7 @@ def fid_rows(real, sets, E_hat, interval, rng):
         rows.append(Row("FID at train size", value, better="lower", references=(same_size,)))
     return rows
 
-
+# %% ../../nbs/evaluation/rows.ipynb #f34b8aa2
 def inception_rows(P_test, weights, sets, interval, seed):
     "Inception Score of generated sets; its ceiling is that of as many real test series."
 
@@ -199,7 +199,7 @@ def class_diversity_rows(E_train, y, E_test, y_test, E_new, y_new, rng):
         rows.append(Row(f"{name} within class", value, better="higher", references=references))
     return rows
 
-# %% ../../nbs/evaluation/rows.ipynb #ed2c842e
+# %% ../../nbs/evaluation/rows.ipynb #0f0b7a09
 def cas_row(correct, floor, ceiling, confidence):
     "Accuracy of k classifiers on m test series, from which were correct (k, m)."
     ends = accuracy_interval(correct, confidence)
@@ -247,7 +247,7 @@ def memorisation_rows(X, X_test, X_new, X_hat, interval, rng):
         mean_row("near copies", copies, "lower", *references[1], interval=interval),
     ]
 
-# %% ../../nbs/evaluation/rows.ipynb #8c6e082b
+# %% ../../nbs/evaluation/rows.ipynb #6dce1375
 def roughness_rows(X, X_test, X_new, X_hat, weights, interval):
     "Increments and fine detail of new series, as shares of those of test; `weights` are test's."
     if X.shape[2] < 3:

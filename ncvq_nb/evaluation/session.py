@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/evaluation/session.ipynb #6bd72b86
+# %% ../../nbs/evaluation/session.ipynb #35981400
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
