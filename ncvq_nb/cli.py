@@ -147,6 +147,8 @@ def _evaluate_parser():
         "samples as training series: takes minutes"
     )
     add_option(p, "windows", action="store_true", help=scores)
+    how = "matched: equal class shares and numbers; published: that of papers, slow [matched]"
+    add_option(p, "protocol", choices=["matched", "published"], default="matched", help=how)
     add_option(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
     add_option(p, "quiet", action="store_true", help="no progress bar")
     return p
@@ -155,10 +157,11 @@ def _evaluate_parser():
 def _evaluate(args):
     out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
-    check_evaluation(n_samples=args.n_samples, random_state=seed)
+    asked = dict(n_samples=args.n_samples, protocol=args.protocol, random_state=seed)
+    check_evaluation(**asked)
     how = dict(random_state=seed, verbose=not args.quiet)
     scores = model_window_scores(model, data, **how) if args.windows else None
-    report = evaluate_model(model, data, n_samples=args.n_samples, **how)
+    report = evaluate_model(model, data, **asked, verbose=not args.quiet)
     if scores:
         add_window_scores(report, scores)
     out.mkdir(parents=True, exist_ok=True)

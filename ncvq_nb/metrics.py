@@ -223,19 +223,48 @@ def frechet_distance(
     cross = np.linalg.svd(_root(S1) @ _root(S2), compute_uv=False).sum()
     return float(max(((mu1 - mu2) ** 2).sum() + np.trace(S1) + np.trace(S2) - 2 * cross, 0.0))
 
+# %% ../nbs/10_metrics.ipynb #cf40e291
+def check_weights(w, n, name):
+    "Weights of `n` series, of which at least two count."
+    w = np.asarray(as_array(w, name), float)
+    if w.shape != (n,) or not np.isfinite(w).all() or (w < 0).any() or (w > 0).sum() < 2:
+        raise ValueError(
+            f"{name} has shape {w.shape}: {n} finite numbers from 0 on are needed, two above 0"
+        )
+    return w / w.max()
+
 # %% ../nbs/10_metrics.ipynb #7adcd95c
 def fid(
     A,  # (n, d) features of one set
     B,  # (m, d) features of the other
+    *,
+    weights_A=None,  # (n,) how much each series counts; None: all alike
+    weights_B=None,  # (m,)
 ) -> float:  # 0 for equal sets, larger is further apart
     "Fréchet Inception Distance between two sets of features (Heusel et al. 2017, eq. 6)."
     A, B = check_features(A, "A"), check_features(B, "B")
     check_same_width(A, B, "A", "B")
-    for Z, name in ((A, "A"), (B, "B")):
+    moments = []
+    for Z, w, name in ((A, weights_A, "A"), (B, weights_B, "B")):
         if len(Z) < 2:
             raise ValueError(f"{name} has {len(Z)} series: a covariance needs at least two")
-    S_A, S_B = (np.atleast_2d(np.cov(Z.T)) for Z in (A, B))
-    return frechet_distance(A.mean(0), S_A, B.mean(0), S_B)
+        w = None if w is None else check_weights(w, len(Z), f"weights_{name}")
+        moments += [np.average(Z, 0, w), np.atleast_2d(np.cov(Z.T, aweights=w))]
+    return frechet_distance(*moments)
+
+# %% ../nbs/10_metrics.ipynb #1799c321
+class FrechetTo:
+    "FID to one set of features (m, d) with weights, of others (n, d), a few digits less exact."
+
+    def __init__(self, B, weights):
+        self.mean, S = np.average(B, 0, weights), np.atleast_2d(np.cov(B.T, aweights=weights))
+        self.root, self.trace = _root(S), np.trace(S)
+
+    def __call__(self, A):
+        S = np.atleast_2d(np.cov(A.T))
+        w = np.linalg.eigvalsh(self.root @ S @ self.root)
+        apart = np.square(A.mean(0) - self.mean).sum() + np.trace(S) + self.trace
+        return max(apart - 2 * np.sqrt(np.maximum(w, 0)).sum(), 0.0)
 
 # %% ../nbs/10_metrics.ipynb #88a59e6b
 def bootstrap_interval(

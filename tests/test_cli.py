@@ -91,7 +91,7 @@ WANTED = dict(
     sample="-n --y --out --random_state --guidance_scale --sampling_steps --choice_temperature "
     "--temperature --top_p --order --guidance_schedule --revisions --revise_share "
     "--observation_noise",
-    evaluate="--out --label --n_samples --random_state --windows --quiet",
+    evaluate="--out --label --n_samples --protocol --random_state --windows --quiet",
     demo="--out --quiet",
     encode="--out --label --test_fraction --features",
     impute="--out --label --by_label --n_samples --random_state",
@@ -458,7 +458,8 @@ def test_a_folder_does_not_hide_a_data_set(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     "The classifier takes minutes to train; here it is trained for a few steps only."
-    settings = dict(fcn=dict(max_steps=3), cas_total=8, n_resamples=5, cache_dir=tmp_path / "cache")
+    settings = dict(fcn=dict(max_steps=3), cas_total=8, n_cas=1, n_resamples=5)
+    settings["cache_dir"] = tmp_path / "cache"
     short = partial(cli.evaluate_model, **settings)
     monkeypatch.setattr(cli, "evaluate_model", short)
     few = dict(discriminative_steps=1, predictive_steps=1, context_steps=1, n_runs=1)
@@ -485,6 +486,9 @@ def test_evaluate_writes_a_report_and_pictures(folder, tmp_path, quick, capsys):
     report = Report.load(tmp_path / "e" / "report")
     assert report["context-FID"].value > 0 and report["FID"].value > 0
     assert report.settings["windows"]["n_real"] == len(read_dataset(folder / "toy.npz").X_train)
+    args += ["--protocol", "published"]  # which has a number of samples of its own
+    assert call(cli.evaluate, folder / "run", folder / "toy.npz", *args) == 2
+    one_line(capsys, "ncvq_evaluate", "n_samples is 8", "published")
 
 
 def test_a_table_is_split_the_same_way_every_time(

@@ -15,25 +15,29 @@ from torch import nn
 from ncvq_nb.data import Dataset
 from ncvq_nb.evaluation.cas import cas
 from ncvq_nb.evaluation.diversity import diversity
-from ncvq_nb.evaluation.evaluate import evaluate, labels_like_test, trained_elsewhere
-from ncvq_nb.evaluation.fcn import FCNClassifier
+from ncvq_nb.evaluation.evaluate import evaluate
+from ncvq_nb.evaluation.fcn import FCNClassifier, PUBLISHED
+from ncvq_nb.evaluation.fid_floor import fid_floor
 from ncvq_nb.evaluation.memorisation import memorisation
 from ncvq_nb.evaluation.present import present
 from ncvq_nb.evaluation.report import Report
+from ncvq_nb.evaluation.roughness import roughness
+from ncvq_nb.evaluation.session import trained_elsewhere
+from ncvq_nb.evaluation.shares import class_weights
 from ncvq_nb.metrics import fid, probe, reconstruction_error
 from ncvq_nb.vq import codebook_usage
 from toys import global_state, says, tiny, weights
 
-QUICK = dict(max_steps=6, batch_size=16, precision="float32")
-ARGS = dict(fcn=QUICK, n_resamples=2, cas_total=60, cache_dir=False, verbose=False)
+QUICK = dict(max_steps=6, tol=0.0, batch_size=16, precision="float32")
+ARGS = dict(fcn=QUICK, n_resamples=2, cas_total=60, n_cas=1, cache_dir=False, verbose=False)
 
 TOKENIZER = ["reconstruction MSE", "reconstruction error", "STFT MSE"]
 PROBES = [f"{k} {f}" for f in ("quantised", "continuous") for k in ("KNN", "SVM")]
 CODES = ["codebook usage", "codebook perplexity"]
 DIVERSITY = ["precision", "recall", "density", "coverage"]
 SAMPLES = ["FID", "FID at train size", "IS", *DIVERSITY]
-CLASSES = ["CAS", *(f"{k} within class" for k in DIVERSITY)]
-MEMORY = ["memorisation", "near copies"]
+CLASSES = ["CAS", "agreement", *(f"{k} within class" for k in DIVERSITY)]
+SERIES = ["memorisation", "near copies", "roughness", "high-frequency power"]
 
 
 def rng(seed=0):
@@ -97,7 +101,8 @@ def names(report):
 
 
 def notes(report):
-    return " ".join(report.notes)
+    "All but those about a classifier that six steps do not make a good judge."
+    return " ".join(n for n in report.notes if not n.startswith("The classifier behind"))
 
 
 # What a report holds
@@ -107,19 +112,20 @@ def test_a_report_has_every_metric_beside_a_reference_value(tmp_path):
     d = toy()
     model = Model(d)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    report = evaluate(model, d, **ARGS | dict(n_resamples=10))
-    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + CLASSES + MEMORY
+    report = evaluate(model, d, **ARGS | dict(n_resamples=10, n_cas=2))
+    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + CLASSES + SERIES
     assert all(r.references and r.better and math.isfinite(r.value) for r in report)
     for r in report:
         if math.isfinite(r.low) and r.metric not in ("IS", "recall", "coverage"):
             assert r.low <= r.value <= r.high
         assert ", " not in r.metric  # which parts a metric from its reference in a table
     kinds = {k for r in report for k in (v.kind for v in r.references)}
-    assert kinds == {"floor", "ceiling", "constant", "raw series", "tokenizer"}
+    assert kinds == {"floor", "ceiling", "constant", "raw series", "tokenizer", "train"}
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     asked = [(n, None if y is None else len(y)) for n, y, _ in model.asked]
-    assert asked == 10 * [(30, None)] + [(60, 60)]  # ten sets, and the training set of CAS
-    assert report.notes == [] and report.settings["n_test"] == 30
+    assert asked == 10 * [(30, None)] + 2 * [(60, 60)]  # ten sets, and two training sets of CAS
+    assert notes(report) == "" and report.settings["n_test"] == 30
+    assert report.settings["classifier"]["steps"] == 6 and report.settings["protocol"] == "matched"
     assert repr(Report.load(report.save(tmp_path / "r"))) == repr(report)
 
 
@@ -145,9 +151,10 @@ def test_a_report_says_what_the_parts_say():
     E_train, E_test, E_hat = (fcn.features(X) for X in (d.X_train, d.X_test, X_hat))
     row = report["FID"]
     assert row.value == pytest.approx(np.mean([fid(E, E_test) for E in sets]))
-    assert row.floor == pytest.approx(fid(E_train, E_test))
-    assert row.references[1].kind == "tokenizer"
-    assert row.references[1].value == pytest.approx(fid(E_hat, E_test))
+    expected = dict(train=fid(E_train, E_test), tokenizer=fid(E_hat, E_test))
+    assert {r.kind: r.value for r in row.references[1:]} == pytest.approx(expected)
+    assert row.floor == pytest.approx(fid_floor(E_test, 30), rel=0.5)
+    assert report["FID at train size"].floor == pytest.approx(expected["train"])
     assert found["density"] == pytest.approx(diversity(E_test, sets[0])["density"])
     X_y = model.sample(total, y, random_state=t)
     score = cas(X_y, y, d.X_test, d.y_test, **settings)
@@ -156,6 +163,8 @@ def test_a_report_says_what_the_parts_say():
     copies = memorisation(series[0], d.X_train, d.X_test)
     assert found["near copies"] == pytest.approx(copies["copies"])
     assert found["memorisation"] == pytest.approx(copies["share"], abs=0.1)
+    assert found["agreement"] == pytest.approx((fcn.predict(X_y) == y).mean())
+    assert found["roughness"] == pytest.approx(roughness(series[0], d.X_test)["roughness"])
 
 
 def test_equal_seeds_make_equal_reports_and_all_look_through_one_classifier(tmp_path):
@@ -183,17 +192,70 @@ def test_conditional_samples_have_the_classes_of_the_test_set():
         assert abs((asked == label).sum() - 12 * k / len(d.y_test)) < 1
 
 
-def test_labels_like_test_are_as_exact_as_their_number_allows():
-    y_test = np.repeat([5, 6, 7], [20, 9, 3])
-    assert sorted(labels_like_test([5, 6, 7], y_test, 32, rng())) == sorted(y_test)
-    assert set(labels_like_test([5, 7], y_test, 23, rng())) == {5, 7}
-    for n in (2, 7, 50):
-        labels = labels_like_test([5, 6, 7], y_test, n, rng(n))
-        assert len(labels) == n
-        for c, k in {5: 20, 6: 9, 7: 3}.items():
-            assert abs((labels == c).sum() - n * k / 32) < 1
-    with says("no class of the test set occurs in the train set"):
-        labels_like_test([1], y_test, 4, rng())
+def test_fid_and_floor_have_equal_class_shares():
+    "Weighted by hand; with the shares as they are, FID says how often the classes occur."
+    d, far = toy(n=24, m=60), 3.0 * np.ones((1, 20))
+    rows = np.r_[0:60:2, 1:13:2]  # of class 0 all, of class 1 a fifth
+    test = d.X_test[rows], d.y_test[rows]
+    shifted = [X + far * y[:, None, None] for X, y in ((d.X_train, d.y_train), test)]
+    d = Dataset("toy", shifted[0], d.y_train, shifted[1], test[1])
+    fcn = FCNClassifier(**QUICK).fit(d.X_train, d.y_train)
+    how = ARGS | dict(fcn=fcn)
+    E, E_test = fcn.features(d.X_train), fcn.features(d.X_test)
+    w = np.where(d.y_test == 0, 0.5 / 30, 0.5 / 6)
+    report, published, asked = (
+        evaluate(Model(d), d, **how, **change)
+        for change in ({}, dict(protocol="published"), dict(conditional=True))
+    )
+    trained = [
+        next(v for v in r["FID"].references if v.kind == "train")
+        for r in (report, published, asked)
+    ]
+    assert trained[0].value == pytest.approx(fid(E, E_test, weights_B=w))
+    assert trained[1].value == pytest.approx(fid(E, E_test))
+    assert float(report["FID"]) < 0.5 * float(published["FID"])
+    w = class_weights(d.y_train, d.y_test)
+    assert trained[2].value == pytest.approx(fid(E, E_test, weights_A=w))
+    said = [v.what.split(", ")[-1] for v in trained]
+    assert said == [f"class shares {how}" for how in ("of train", "as they are", "of test")]
+
+
+def test_the_published_protocol_has_one_set_and_the_published_classifier(monkeypatch):
+    d, asked = toy(), []
+
+    def fit(data, *, cache_dir, **settings):
+        asked.append(settings)
+        return FCNClassifier(**QUICK).fit(data.X_train, data.y_train)
+
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "fcn_for", fit)
+    how = {k: v for k, v in ARGS.items() if k not in ("fcn", "n_cas")}
+    model = Model(d)
+    evaluate(model, d, protocol="published", **how)
+    assert asked == [PUBLISHED] and [n for n, _, _ in model.asked] == [30, 60]
+    for change in (dict(n_samples=20), dict(conditional=True)):
+        with says(f"{[*change][0]} is", "protocol='published' does not allow"):
+            evaluate(model, d, protocol="published", **ARGS | change)
+
+
+def test_a_classifier_that_is_no_good_judge_is_noted():
+    d = toy()
+    fcn = FCNClassifier(**QUICK).fit(d.X_train, d.y_train)
+    fcn.tol, fcn.losses_ = 0.02, [0.5] * 30
+    report = evaluate(Model(d), d, **ARGS | dict(fcn=fcn))
+    assert any("stopped after 30 steps at a training loss of 0.5" in n for n in report.notes)
+    with torch.no_grad():
+        fcn.network_[-1].weight.zero_()  # knows one class only
+    report = evaluate(Model(d), d, **ARGS | dict(fcn=fcn))
+    assert any("is weak: its accuracy on real test is 0.500, that of" in n for n in report.notes)
+
+
+def test_an_interval_of_cas_covers_its_classifiers():
+    d = toy()
+    report = evaluate(Model(d, noise=2.0), d, **ARGS | dict(n_cas=3))
+    one = [evaluate(Model(d, noise=2.0), d, random_state=s, **ARGS)["CAS"] for s in (0, 1)]
+    row = report["CAS"]
+    assert row.low < row.value < row.high and row.high - row.low > 0.05
+    assert one[0].value != one[1].value
 
 
 # What cannot be done
@@ -203,10 +265,10 @@ def test_without_labels_there_is_no_classifier():
     d = toy()
     d = Dataset("toy", d.X_train, None, d.X_test)
     report = evaluate(Model(d), d, **ARGS)
-    assert names(report) == TOKENIZER + CODES + MEMORY and "no labels" in notes(report)
+    assert names(report) == TOKENIZER + CODES + SERIES and "no labels" in notes(report)
     one = toy(classes=(3,))
     report = evaluate(Model(one), one, **ARGS)
-    assert names(report) == TOKENIZER + CODES + MEMORY and "one class only (3)" in notes(report)
+    assert names(report) == TOKENIZER + CODES + SERIES and "one class only (3)" in notes(report)
     for data in (d, one):
         with says("conditional=True needs data with labels"):
             evaluate(Model(data), data, conditional=True, **ARGS)
@@ -217,7 +279,7 @@ def test_a_model_that_was_fitted_without_labels_has_no_cas():
     model = Model(d)
     model.classes_ = None
     report = evaluate(model, d, n_samples=200, **ARGS)
-    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + MEMORY
+    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + SERIES
     assert "does not know the classes" in notes(report)
 
 
@@ -248,13 +310,13 @@ def test_notes_name_some_of_many_classes():
 def test_several_channels_and_hardly_any_series():
     d = toy(n=4, m=3, channels=3, length=9)
     report = evaluate(Model(d), d, **ARGS)
-    assert set(names(report)) >= {*TOKENIZER, *PROBES, "FID", "IS", "CAS", *MEMORY}
+    assert set(names(report)) >= {*TOKENIZER, *PROBES, "FID", "IS", "CAS", *SERIES}
 
 
 def test_it_does_what_the_model_can():
     d = toy()
     report = evaluate(SimpleNamespace(sample=Model(d).sample), d, n_samples=200, **ARGS)
-    assert names(report) == SAMPLES + CLASSES + MEMORY and len(report.notes) == 3
+    assert names(report) == SAMPLES + CLASSES + SERIES and notes(report).count("No ") == 3
     report = evaluate(SimpleNamespace(encode=Model(d).encode), d, **ARGS)
     assert len(report) == 0 and "how many codes there are" in notes(report)
     assert "no method sample" in notes(report)
@@ -265,7 +327,7 @@ def test_it_does_what_the_model_can():
 
     report = evaluate(Half(d), d, **ARGS)
     assert names(report) == TOKENIZER + PROBES + CODES
-    assert report.notes == ["Nothing about generated series: there is no prior yet"]
+    assert notes(report) == "Nothing about generated series: there is no prior yet"
 
 
 def test_series_shorter_than_the_window():
@@ -337,8 +399,8 @@ def test_the_estimator_is_evaluated_and_not_changed():
     before = {k: v.clone() for k, v in weights(model).items()}
     n_codes = model.n_codes
     report = evaluate(model.set_params(n_codes=2 * n_codes), d, **ARGS)
-    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + CLASSES + MEMORY
-    assert report.name == "NCVQ on toy" and report.notes == []
+    assert names(report) == TOKENIZER + PROBES + CODES + SAMPLES + CLASSES + SERIES
+    assert report.name == "NCVQ on toy" and notes(report) == ""
     assert report["codebook perplexity"].ceiling == n_codes  # of the codes that are there
     assert all(torch.equal(v, before[k]) for k, v in weights(model).items())
 

@@ -20,7 +20,8 @@ from conftest import imitated
 from forging import by_torch
 from fuzzing import REFUSED, fuzz, labels, series, tried
 from hypothesis import strategies as st
-from ncvq_nb.evaluation.fcn import FCNClassifier, equal_batches, fcn_file, fcn_for, fcn_network
+from ncvq_nb.evaluation.fcn import FCNClassifier, PUBLISHED, equal_batches, fcn_file, fcn_for
+from ncvq_nb.evaluation.fcn import fcn_network, most_steps
 from ncvq_nb.io.storage import content_digest
 from ncvq_nb.io.archive import load_ucr
 from ncvq_nb.evaluation.diversity import diversity
@@ -140,6 +141,20 @@ def test_the_learning_rate_follows_a_cosine_and_runs_out_early(monkeypatch, data
     assert all(a >= b for a, b in zip(rates, rates[1:]))
 
 
+def test_the_loss_ends_training_and_the_cap_grows_with_series_and_classes(data):
+    assert [most_steps(*n) for n in ((25, 6), (600, 60), (9000, 7))] == [645, 2300, 9640]
+    whole = FCNClassifier(batch_size=16, precision="float32").fit(data.X_train, data.y_train)
+    assert whole.is_converged and whole.final_loss < 0.02 and len(whole.losses_) < 300
+    short = FCNClassifier(**QUICK).fit(data.X_train, data.y_train)
+    assert not short.is_converged and short.final_loss == pytest.approx(np.mean(short.losses_))
+    assert short.set_params(tol=0).is_converged  # nothing but its steps ends it
+    epochs = dict(epochs=2, batch_size=8, tol=0.0, precision="float32")
+    for limit, n in ((None, 6), ("auto", 6), (4, 4)):
+        fcn = FCNClassifier(max_steps=limit, **epochs).fit(data.X_train, data.y_train)
+        assert len(fcn.losses_) == n
+    assert PUBLISHED["max_steps"] is None and PUBLISHED["epochs"] == 1000
+
+
 def test_it_evaluates_in_eval_mode(data, fcn):
     before = {k: v.clone() for k, v in fcn.network_.state_dict().items()}
     alone = np.concatenate([fcn.features(x[None]) for x in data.X_test])
@@ -175,6 +190,7 @@ def test_it_is_an_estimator():
         (dict(precision="half"), [0, 1] * 3, "precision is 'half'"),
         (dict(random_state="x"), [0, 1] * 3, "random_state"),
         (dict(max_steps=0), [0, 1] * 3, "max_steps is 0"),
+        (dict(max_steps="all"), [0, 1] * 3, "max_steps is 'all'"),
     ],
 )
 def test_it_refuses(settings, y, message):

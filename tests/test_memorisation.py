@@ -53,6 +53,16 @@ def test_near_copies_are_nearer_than_the_nearest_hundredth_of_the_test_series():
     assert found["copies"] == pytest.approx(3 / 5)
 
 
+def test_a_replay_is_seen_where_test_series_stand_in_train_too():
+    "Their distance 0, or nearly 0 after rounding, says nothing of how near strangers come."
+    train, _ = walks(100, 12, 1)
+    for noise_of_rounding in (0, 1e-8):
+        test = np.concatenate([train[:5] + noise_of_rounding, walks(95, 12, 1, seed=1)[0]])
+        assert memorisation(train, train, test)["copies"] == 1
+        assert memorisation(walks(200, 12, 1, seed=2)[0], train, test)["copies"] < 0.08
+    assert memorisation(train, train, train)["copies"] == 1
+
+
 def test_series_in_train_and_test_alike_count_half():
     X, _ = noise(10, 8)
     assert memorisation(X, X, X)["share"] == 0.5

@@ -227,14 +227,14 @@ def test_imputed_values_enter_no_error(gappy_model):
     assert float(report["reconstruction MSE"]) == pytest.approx(by_series.mean(), rel=1e-5)
     assert any("Reconstruction errors count observed samples" in n for n in report.notes)
     assert not any("trained on other series" in n for n in report.notes)
-    assert len(report) == 22
+    assert len(report) == 23
 
 
 def test_unequal_lengths_are_evaluated(ragged_model):
     R, y = unequal()
     fast = dict(n_resamples=2, cas_total=12, fcn=dict(max_steps=2), cache_dir=False, verbose=False)
     report = evaluate(ragged_model, as_dataset((R, y), (R[:7], y[:7])), **fast)
-    assert len(report) == 22 and all(np.isfinite(r.value) for r in report)
+    assert len(report) == 23 and all(np.isfinite(r.value) for r in report)
 
 
 def test_gaps_enter_no_likelihood(ragged_model, gappy_model):

@@ -9,12 +9,16 @@ from numpy.testing import assert_allclose
 
 from conftest import THOROUGH
 from ncvq_nb.evaluation.rows import (
+    RealFeatures,
+    agreement_row,
     codebook_rows,
     correct,
+    fid_rows,
     largest_class,
     mean_over_sets,
     memorisation_rows,
     reconstruction_rows,
+    roughness_rows,
 )
 from ncvq_nb.metrics import bootstrap_interval, fid, inception_score
 from toys import walks
@@ -100,5 +104,43 @@ def test_the_constant_series_has_a_relative_error_of_one(length, n_rows):
 
 def test_one_test_series_has_no_halves():
     (X, _), (X_test, _) = walks(6, 9), walks(1, 9, seed=1)
-    rows = memorisation_rows(X, X_test, X, INTERVAL, rng())
+    rows = memorisation_rows(X, X_test, X, None, INTERVAL, rng())
     assert [r.metric for r in rows] == ["memorisation", "near copies"] and rows[0].floor == 0.5
+
+
+def test_the_interval_of_fid_is_that_of_a_mean_over_sets():
+    "Its short cut, one root for all sets, is exact to a millionth; equal weights change nothing."
+    E, T, *sets = (rng(i).normal(size=(20, 6)) for i in range(5))
+    interval = partial(bootstrap_interval, n_resamples=20)
+    plain, weighted = (
+        fid_rows(RealFeatures(E, T, test_weights=w), sets, None, interval, rng())[0]
+        for w in (None, np.full(20, 3.0))
+    )
+    ends = mean_over_sets(sets, fid, interval, T)
+    assert_allclose((plain.value, plain.low, plain.high), ends, atol=1e-6)
+    assert_allclose((weighted.value, weighted.low, weighted.high), ends, atol=1e-6)
+
+
+def test_agreement_has_the_class_shares_of_the_samples():
+    labels, right = np.repeat([0, 1], [30, 10]), np.array([1.0, 1, 0, 0])  # all 0, no 1
+    agreed, weights = (np.arange(40) < 20).astype(float), np.array([1.5, 1.5, 0.5, 0.5])
+    row = agreement_row(agreed, labels, right, weights, None, INTERVAL)
+    assert (row.value, row.floor, row.ceiling) == (0.5, 0.75, 0.75)
+
+
+def test_what_a_tokenizer_does_stands_beside_what_samples_are():
+    "Reconstructions that are smooth and shrunk: too smooth, and near copies without being copies."
+    (X, _), (X_test, _), (new, _) = (walks(60, 32, 1, seed=i) for i in range(3))
+    smooth = (X_test[..., [0, *range(31)]] + X_test) / 4
+    rows = memorisation_rows(X, X_test, new, smooth, INTERVAL, rng())
+    rows += roughness_rows(X, X_test, new, smooth, None, INTERVAL)
+    found = {r.metric: {"new": r.value} | {v.kind: v.value for v in r.references} for r in rows}
+    assert found["near copies"]["tokenizer"] > found["near copies"]["new"] + 0.05
+    assert found["roughness"]["tokenizer"] < 0.5 < 0.9 < found["roughness"]["new"] < 1.1
+    assert abs(found["high-frequency power"]["train"] - 1) < 0.2
+    weights = np.r_[np.ones(30), np.zeros(30)]
+    half = roughness_rows(X, X_test, new, smooth, weights, INTERVAL)[0]
+    alone = roughness_rows(X, X_test[:30], new, smooth[:30], None, INTERVAL)[0]
+    assert half.value == pytest.approx(alone.value)
+    assert half.references[1].value == pytest.approx(alone.references[1].value)
+    assert roughness_rows(X[..., :2], X_test[..., :2], new[..., :2], None, None, INTERVAL) == []

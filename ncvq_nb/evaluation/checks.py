@@ -6,7 +6,7 @@
 __all__ = ['EVALUATION_RULES', 'check_evaluation']
 
 # %% ../../nbs/evaluation/checks.ipynb #39c9fc55
-from ..engine.parameters import Rule, check_parameters, is_real, or_none
+from ..engine.parameters import Rule, check_parameters, is_real, one_of, or_none
 from ..engine.parameters import truth_value, whole_number
 from ..engine.runtime import derived_seed
 from .fcn import FCNClassifier
@@ -17,6 +17,8 @@ EVALUATION_RULES = dict(
     n_samples=or_none(whole_number(2)),
     conditional=truth_value(),
     cas_total=whole_number(1),
+    n_cas=or_none(whole_number(1)),
+    protocol=one_of("matched", "published"),
     n_resamples=whole_number(2),
     confidence=Rule("a number between 0 and 1", lambda v: is_real(v) and 0 < v < 1),
 )
@@ -31,6 +33,13 @@ def check_evaluation(
     "Refuse arguments of `evaluate` that cannot be."
     check_parameters(settings, EVALUATION_RULES)
     derived_seed(random_state)
+    if settings.get("protocol") == "published":
+        for name in ("n_samples", "conditional"):
+            if settings.get(name):
+                raise ValueError(
+                    f"{name} is {settings[name]!r}, which protocol='published' does not allow: "
+                    "it generates as many series as there are test series, without classes"
+                )
     if isinstance(fcn, FCNClassifier):
         if not hasattr(fcn, "network_"):
             raise ValueError("fcn must be fitted, or a dict of its settings: fcn.fit(X, y)")

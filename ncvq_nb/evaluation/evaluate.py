@@ -6,128 +6,29 @@
 __all__ = ['evaluate']
 
 # %% ../../nbs/evaluation/evaluate.ipynb #cd7b0909
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from ..data import check_labels, check_series
+from ..data import check_series
 from ..engine.progress import progress_bar
 from ..engine.runtime import derived_seed
-from .cas import cas, cas_labels
+from .cas import cas_labels, correct_after
 from .checks import check_evaluation
 from .filled import Filled
-from .fcn import FCNClassifier, fcn_for
+from .fcn import FCNClassifier, PUBLISHED, fcn_for, most_steps
 from .report import ReferenceValue, Report
-from .rows import SAMPLED, correct, largest_class, mean_row
+from .rows import RealFeatures, SAMPLED, agreement_row, cas_row
 from .rows import class_diversity_rows, codebook_rows, diversity_rows, fid_rows
-from .rows import inception_rows, memorisation_rows
-from .rows import probe_rows, reconstruction_rows
-from ..io.gaps import fill_gaps
-from ..io.storage import array_digest
+from .rows import inception_rows, largest_class, memorisation_rows
+from .rows import probe_rows, reconstruction_rows, roughness_rows
+from .session import Evaluation, TRAINED_ELSEWHERE, check_model_data
+from .session import trained_elsewhere
+from .shares import class_weights, effective_number, labels_like_test
 from ..io.wording import listed
-from ..metrics import bootstrap_interval, check_pair
-
-# %% ../../nbs/evaluation/evaluate.ipynb #a4c70d3e
-def check_model_data(model, data):
-    "X_train, y_train, X_test, y_test of `data`, checked; labels may be None."
-    for k in ("X_train", "X_test"):
-        if getattr(data, k, None) is None:
-            raise ValueError(
-                f"data has no {k}: a report needs train and test series; "
-                "read_dataset(file, test_fraction=0.3) sets some aside"
-            )
-    X, X_test = check_pair(data.X_train, data.X_test, "X_train", "X_test", missing=True)
-    if len(X_test) < 2:
-        raise ValueError(
-            "data has 1 test series: a report compares distributions and needs at least 2"
-        )
-    y, y_test = (getattr(data, k, None) for k in ("y_train", "y_test"))
-    if y is None or y_test is None:
-        return X, None, X_test, None
-    y = check_labels(y, len(X), name="y_train")
-    y_test = check_labels(y_test, len(X_test), name="y_test")
-    known = getattr(model, "classes_", None)
-    if known is not None and np.asarray(known).dtype.kind != y.dtype.kind:
-        raise TypeError(
-            f"the model was trained on labels of dtype {np.asarray(known).dtype}, "
-            f"y_train has dtype {y.dtype}: use one type of label"
-        )
-    return X, y, X_test, y_test
-
-# %% ../../nbs/evaluation/evaluate.ipynb #14ac1574
-TRAINED_ELSEWHERE = (
-    "The model was trained on other series or labels than the train part of this data: if test "
-    "series were among them, all metrics are too good; floors, ceilings and memorisation are "
-    "those of the data, not of its training."
-)
-
-
-def trained_elsewhere(model, data, X):
-    "Was the model, as far as it knows, trained on something else than the train part of `data`?"
-    trained = getattr(model, "data_", None)
-    if not isinstance(trained, dict):
-        return False
-    y = check_labels(getattr(data, "y_train", None), len(X), name="y_train")
-    known = {v for k, v in trained.items() if k in ("digest", "prior_digest")}
-    known |= set(trained.get("earlier", ()))
-    return not known <= {array_digest(X, None), array_digest(X, y)}
-
-# %% ../../nbs/evaluation/evaluate.ipynb #af74b98e
-@dataclass
-class Evaluation:
-    "The model, the data, and the report that the parts write into."
-
-    model: object
-    X: np.ndarray  # (n, channels, length) train series, their gaps filled
-    y: np.ndarray | None  # (n,)
-    X_test: np.ndarray  # (m, channels, length), filled
-    y_test: np.ndarray | None  # (m,)
-    report: Report
-    seed: Callable  # purpose → seed
-    interval: Callable  # `bootstrap_interval` with its settings
-    series: Filled  # train and test, NaN where samples are missing
-    bar: object = None  # a `progress_bar`
-
-    @property
-    def settings(self):
-        "Those of the report."
-        return self.report.settings
-
-    def can(self, method):
-        "Does the model have that method?"
-        return callable(getattr(self.model, method, None))
-
-    def rng(self, purpose):
-        "A generator of its own for a purpose."
-        return np.random.default_rng(self.seed(purpose))
-
-    def note(self, text):
-        "Say what was left out or is odd."
-        self.report.notes.append(text)
-
-    @contextmanager
-    def part(self, name):
-        "Show progress; what is added to the rows belongs to the report."
-        self.bar.set_description(name)
-        yield self.report.rows
-        self.bar.update()
-
-    def sample(self, n, y, seed):
-        "`n` generated series, of the classes `y` unless that is None, checked."
-        condition, shape = {} if y is None else {"y": y}, (n, *self.X.shape[1:])
-        X = self.model.sample(n, **condition, random_state=seed)
-        X = check_series(X, name="the model's sample", missing=self.series.any)
-        if X.shape != shape:
-            raise ValueError(
-                f"the model's sample has shape {X.shape}, the data ask for {shape}: "
-                "was the model fitted on other series?"
-            )
-        return fill_gaps(X, self.series.mean)
+from ..metrics import bootstrap_interval, probe
 
 # %% ../../nbs/evaluation/evaluate.ipynb #bca8c28b
 def _reconstruction(e):
@@ -170,7 +71,7 @@ def _codebook(e):
 # %% ../../nbs/evaluation/evaluate.ipynb #a656509b
 def _classifier(e, fcn, data, cache_dir):
     "The fitted classifier, or None with a note; `fcn` are its settings, or the classifier itself."
-    missing = "No probes, FID, IS, CAS and diversity"
+    missing = "No probes, FID, IS, CAS, agreement and diversity"
     if e.y is None:
         e.note(f"{missing}: the data have no labels.")
         return None
@@ -188,87 +89,146 @@ def _classifier(e, fcn, data, cache_dir):
         return fcn
     if e.series.any:
         data = SimpleNamespace(name=getattr(data, "name", "data"), X_train=e.X, y_train=e.y)
-    return fcn_for(data, cache_dir=cache_dir, **(fcn or {}))
+    default = PUBLISHED if e.settings["protocol"] == "published" else {}
+    return fcn_for(data, cache_dir=cache_dir, **default | (fcn or {}))
 
-# %% ../../nbs/evaluation/evaluate.ipynb #685e3c49
-def labels_like_test(y, y_test, n, rng):
-    "`n` labels in the shares of the test set, of classes that the train set has."
-    known = y_test[np.isin(y_test, y)]
-    if not len(known):
-        raise ValueError(
-            "no class of the test set occurs in the train set: generate unconditionally"
+# %% ../../nbs/evaluation/evaluate.ipynb #6a0fb2f2
+def _judge(e, fcn):
+    "Which test series the classifier gets right (m,); notes where it is no good judge."
+    right = (fcn.predict(e.X_test) == e.y_test).astype(float)
+    accuracy, steps, loss = float(right.mean()), len(fcn.losses_), fcn.final_loss
+    e.settings["classifier"] = dict(accuracy=accuracy, steps=steps, loss=loss)
+    known = e.report["KNN quantised"].references if "KNN quantised" in e.report else ()
+    simple = next((r.value for r in known if r.kind == "raw series"), None)
+    if simple is None:
+        simple = probe(e.X, e.y, e.X_test, e.y_test)["knn"]
+    behind = "The classifier behind FID, IS, CAS, agreement and diversity"
+    if not fcn.is_converged:
+        e.note(
+            f"{behind} was stopped after {steps} steps at a training loss of {loss:.2g}, "
+            f"above tol = {fcn.tol:g}; its accuracy on real test is {accuracy:.3f}. Distances "
+            "through it are too small: raise max_steps in fcn."
         )
-    if n == len(known):
-        return known
-    places = ((rng.random() + np.arange(n)) / n * len(known)).astype(int)
-    return rng.permutation(np.sort(known)[places.clip(max=len(known) - 1)])
+    if accuracy < simple - 2 * (simple * (1 - simple) / len(right)) ** 0.5:
+        e.note(
+            f"{behind} is weak: its accuracy on real test is {accuracy:.3f}, that of five nearest "
+            f"neighbours on the raw series {simple:.3f}."
+        )
+    return right
+
+# %% ../../nbs/evaluation/evaluate.ipynb #7367c624
+def _real_features(e, fcn):
+    "Features of train and test, in the class shares that samples have."
+    E, E_test = fcn.features(e.X), fcn.features(e.X_test)
+    if e.settings["protocol"] == "published":
+        return RealFeatures(E, E_test)
+    if e.settings["conditional"]:
+        found, said = class_weights(e.y, e.y_test), "class shares of test"
+        return RealFeatures(E, E_test, found, labels=e.y_test, shares=said)
+    w, said = class_weights(e.y_test, e.y), "class shares of train"
+    if w is None:
+        return RealFeatures(E, E_test, shares=said)
+    if (alike := effective_number(w)) < len(w) / 2:
+        e.note(
+            "Test has other class shares than train. For FID and IS it is weighted to have the "
+            f"same, and its {len(w)} series count as {alike:.0f} equal ones do."
+        )
+    kept = w > 0
+    return RealFeatures(E, E_test[kept], None, w[kept], None, kept, said)
 
 # %% ../../nbs/evaluation/evaluate.ipynb #1fc22c3c
 def _distribution(e, fcn, sets, X_hat):
-    "FID, IS and diversity of the generated `sets`."
-    E_train, E_test, *E_sets = (fcn.features(S) for S in (e.X, e.X_test, *sets))
+    "FID, IS and diversity of the generated `sets`; returns the features of all test series too."
+    real, E_sets = _real_features(e, fcn), [fcn.features(S) for S in sets]
     E_hat = None if X_hat is None else fcn.features(X_hat)
+    E_test = real.test if len(real.test) == len(e.X_test) else fcn.features(e.X_test)
     with e.part("FID") as rows:
-        rows += fid_rows(E_train, E_test, E_sets, E_hat, e.interval, e.rng("FID"))
+        rows += fid_rows(real, E_sets, E_hat, e.interval, e.rng("FID"))
     with e.part("IS") as rows:
-        P_test, *P_sets = (fcn.probabilities(E) for E in (E_test, *E_sets))
-        rows += inception_rows(P_test, P_sets, e.interval, e.seed("IS"))
+        P_test, *P_sets = (fcn.probabilities(E) for E in (real.test, *E_sets))
+        rows += inception_rows(P_test, real.test_weights, P_sets, e.interval, e.seed("IS"))
     with e.part("diversity") as rows:
-        rows += diversity_rows(E_train, E_test, E_sets[0], e.interval, e.rng("diversity"))
-    return E_train, E_test
+        features = real.train, E_test, E_sets[0], E_hat
+        rows += diversity_rows(*features, e.interval, e.rng("diversity"))
+    return real.train, E_test
 
 # %% ../../nbs/evaluation/evaluate.ipynb #038b165f
-def _by_class(e, fcn, E_train, E_test):
-    "CAS, and diversity within classes."
+def _labels_for_cas(e, fcn):
+    "Labels of classes that the model knows; None, and a note, where these are too few."
     known = getattr(e.model, "classes_", fcn.classes_)
     if known is None or len(np.intersect1d(known, e.y)) < 2:
         e.note(
-            "No CAS and no diversity within classes: "
+            "No CAS, agreement and diversity within classes: "
             "the model does not know the classes of the data."
         )
-        return
+        return None
     if (gone := np.setdiff1d(e.y, known)).size:
         e.note(
             f"The model does not know class {listed(gone, each=str)}: "
             "nothing of it is in the training set of CAS."
         )
-    labels = cas_labels(e.y[np.isin(e.y, known)], at_least=e.settings["cas_total"])
+    return cas_labels(e.y[np.isin(e.y, known)], at_least=e.settings["cas_total"])
+
+# %% ../../nbs/evaluation/evaluate.ipynb #fa20ea69
+def _by_class(e, fcn, right, features, X_hat):
+    "CAS, agreement, and diversity within classes."
+    labels, correct, agreed, first = _labels_for_cas(e, fcn), [], [], None
+    if labels is None:
+        return
     with e.part("CAS") as rows:
-        X_new = e.sample(len(labels), labels, e.seed("CAS"))
-        accuracy = cas(X_new, labels, e.X_test, e.y_test, **fcn.get_params())
-        real = float(fcn.score(e.X_test, e.y_test))
-        ceiling = ReferenceValue("ceiling", real, "trained on real train")
-        references = largest_class(e.y, e.y_test), ceiling
-        scores = correct(accuracy, len(e.y_test))
-        rows.append(mean_row("CAS", scores, "higher", *references, interval=e.interval))
+        for i in range(e.settings["n_cas"]):
+            settings, purpose = fcn.get_params(), ("CAS", i) if i else ("CAS",)
+            if settings["max_steps"] == "auto":
+                settings["max_steps"] = most_steps(len(e.y), len(fcn.classes_))
+            if i:
+                settings["random_state"] = e.seed("classifier", i)
+            X_new = e.sample(len(labels), labels, e.seed(*purpose))
+            correct.append(correct_after(X_new, labels, e.X_test, e.y_test, **settings))
+            agreed.append(fcn.predict(X_new) == labels)
+            first = fcn.features(X_new) if first is None else first
+        ceiling = ReferenceValue("ceiling", float(right.mean()), "trained on real train")
+        floor, confidence = largest_class(e.y, e.y_test), e.settings["confidence"]
+        rows.append(cas_row(np.array(correct), floor, ceiling, confidence))
+    agreed = np.concatenate(agreed).astype(float), np.tile(labels, len(agreed))
+    of_test = right, class_weights(e.y_test, labels)
+    right_hat = None if X_hat is None else fcn.predict(X_hat) == e.y_test
+    rows.append(agreement_row(*agreed, *of_test, right_hat, e.interval))
     with e.part("diversity") as rows:
-        series = E_train, e.y, E_test, e.y_test, fcn.features(X_new), labels
+        E_train, E_test = features
+        series = E_train, e.y, E_test, e.y_test, first, labels
         rows += class_diversity_rows(*series, e.rng("class diversity"))
 
 # %% ../../nbs/evaluation/evaluate.ipynb #fdbb2c7b
-def _samples(e, fcn, X_hat):
+def _samples(e, fcn, right, X_hat):
     "All rows about generated series."
     n, labels = e.settings["n_samples"], None
     if e.settings["conditional"]:
         labels = labels_like_test(e.y, e.y_test, n, e.rng("labels"))
     with e.part("sampling"):
-        n_sets = 1 if fcn is None else min(10, -(-SAMPLED // n))
+        one = fcn is None or e.settings["protocol"] == "published"
+        n_sets = 1 if one else min(10, -(-SAMPLED // n))
         purposes = [("sample",), *(("sample", i) for i in range(1, n_sets))]
         sets = [e.sample(n, labels, e.seed(*p)) for p in purposes]
     if fcn is not None:
-        E_train, E_test = _distribution(e, fcn, sets, X_hat)
-        _by_class(e, fcn, E_train, E_test)
+        _by_class(e, fcn, right, _distribution(e, fcn, sets, X_hat), X_hat)
+    series = e.X, e.X_test, sets[0], X_hat
     with e.part("memorisation") as rows:
-        rows += memorisation_rows(e.X, e.X_test, sets[0], e.interval, e.rng("memorisation"))
+        rows += memorisation_rows(*series, e.interval, e.rng("memorisation"))
+    with e.part("roughness") as rows:
+        if e.series.any:
+            return e.note("No roughness: lines across gaps are smoother than series.")
+        matched = e.settings["protocol"] == "matched" and not e.settings["conditional"]
+        w = class_weights(e.y_test, e.y) if matched and e.y is not None else None
+        rows += roughness_rows(*series, w, e.interval)
 
 
-def _generated_series(e, fcn, X_hat):
+def _generated_series(e, fcn, right, X_hat):
     "`_samples`, or a note about why there are none."
     if not e.can("sample"):
         e.note("Nothing about generated series: the model has no method sample.")
         return
     try:
-        _samples(e, fcn, X_hat)
+        _samples(e, fcn, right, X_hat)
     except NotFittedError as error:
         e.note(f"Nothing about generated series: {error}")
 
@@ -286,6 +246,8 @@ def _begin(model, data, *, n_samples, conditional, random_state, **settings):
         confidence=settings["confidence"],
         random_state=derived_seed(base, "bootstrap"),
     )
+    if settings["n_cas"] is None:
+        settings["n_cas"] = 1 if settings["protocol"] == "published" else 3
     name = getattr(data, "name", "data")
     known = dict(data=name, n_train=len(X), n_test=len(X_test), n_samples=int(n))
     known |= dict(conditional=conditional, **settings)
@@ -303,7 +265,9 @@ def evaluate(
     *,
     n_samples: int | None = None,  # series to generate, for all but CAS; None: as many as test
     conditional: bool = False,  # with the test set's classes; default, as the thesis: without
+    protocol: str = "matched",  # equal class shares, many sets; "published": as TimeVQVAE's paper
     cas_total: int = 1000,  # synthetic series for CAS, at least
+    n_cas: int | None = None,  # classifiers for CAS; None: 3, "published" 1
     fcn=None,  # settings of the classifier (dict), or a fitted `FCNClassifier`
     n_resamples: int = 200,  # for the intervals
     confidence: float = 0.95,  # of the intervals
@@ -313,12 +277,9 @@ def evaluate(
 ) -> Report:  # every metric beside its reference values
     "Evaluate a model on a data set, without changing it."
     asked = dict(
-        n_samples=n_samples,
-        conditional=conditional,
-        cas_total=cas_total,
-        n_resamples=n_resamples,
-        confidence=confidence,
-        random_state=random_state,
+        **dict(n_samples=n_samples, conditional=conditional, protocol=protocol),
+        **dict(cas_total=cas_total, n_cas=n_cas, n_resamples=n_resamples),
+        **dict(confidence=confidence, random_state=random_state),
     )
     check_evaluation(fcn=fcn, **asked)
     e = _begin(model, data, **asked)
@@ -326,11 +287,12 @@ def evaluate(
         e.note(e.series.note())
     if trained_elsewhere(model, data, e.series.given[0]):
         e.note(TRAINED_ELSEWHERE)
-    with progress_bar(11, "evaluation", shown=verbose, leave=False) as e.bar:
+    with progress_bar(12, "evaluation", shown=verbose, leave=False) as e.bar:
         X_hat = _reconstruction(e)
         _probes(e)
         _codebook(e)
         with e.part("classifier"):
             fcn = _classifier(e, fcn, data, cache_dir)
-        _generated_series(e, fcn, X_hat)
+            right = None if fcn is None else _judge(e, fcn)
+        _generated_series(e, fcn, right, X_hat)
     return e.report

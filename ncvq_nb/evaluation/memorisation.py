@@ -42,9 +42,11 @@ def share_closer(new, train, test, n_draws, rng):
 
 # %% ../../nbs/evaluation/memorisation.ipynb #78806006
 def near_copies(new, train, test):
-    "Which of `new` are closer to train than 99 % of `test` are, as 0 and 1 (n,)."
-    limit = np.quantile(nearest_distance(test, train), 0.01)
-    return (nearest_distance(new, train) < limit).astype(float)
+    "Which of `new` are as close to train as the closest 1 % of `test`, as 0 and 1 (n,)."
+    held = nearest_distance(test, train)
+    strangers = held[held > 1e-6 * np.median(held)]
+    limit = np.quantile(strangers, 0.01) if len(strangers) else 0.0
+    return (nearest_distance(new, train) <= limit).astype(float)
 
 # %% ../../nbs/evaluation/memorisation.ipynb #610881b6
 def memorisation(

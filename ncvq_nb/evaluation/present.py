@@ -19,8 +19,9 @@ from ..drawing.style import Figure, save_figure
 from ..drawing.tokens import plot_codebook, plot_tokens
 from ..estimator.model_folder import check_target
 from .checks import check_evaluation
-from .evaluate import check_model_data, evaluate
+from .evaluate import evaluate
 from .report import Report
+from .session import check_model_data
 from ..generator import NCVQ
 from ..io.folders import place_for_folder
 from ..metrics import embed_2d

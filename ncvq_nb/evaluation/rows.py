@@ -6,14 +6,19 @@
 __all__ = []
 
 # %% ../../nbs/evaluation/rows.ipynb #ca8cb9bc
+from typing import NamedTuple
+
 import numpy as np
 
 from ..data import Standardiser
+from .cas import accuracy_interval
 from .diversity import class_mean, class_scores, fair_scores
+from .fid_floor import fid_floor
 from .memorisation import flatten_series, near_copies, share_closer
 from .report import ReferenceValue, Row
+from .roughness import fine_power, ratio_of_means
 from ..io.gaps import observed
-from ..metrics import fid, inception_score, probe, series_errors
+from ..metrics import FrechetTo, fid, inception_score, probe, series_errors
 from ..vq import codebook_usage
 
 # %% ../../nbs/evaluation/rows.ipynb #441c2090
@@ -87,30 +92,65 @@ def mean_over_sets(sets, score, interval, *shared):
 
     return mean(*sets, *shared), *interval(mean, *sets, *shared, method="spread")
 
+# %% ../../nbs/evaluation/rows.ipynb #627c75d8
+class RealFeatures(NamedTuple):
+    "Features of real series, in the class shares of samples."
+
+    train: np.ndarray  # (n, 128)
+    test: np.ndarray  # (m, 128)
+    train_weights: np.ndarray | None = None  # (n,); None: all alike
+    test_weights: np.ndarray | None = None  # (m,)
+    labels: np.ndarray | None = None  # (m,) of the test series, where samples have their shares
+    kept: np.ndarray | slice = slice(None)  # which series of the test set these are
+    shares: str = "class shares as they are"  # what a reference value says
+
+    def weighted_test(self):
+        "Features and, as the last column, weights, which a resample keeps together."
+        w = np.ones(len(self.test)) if self.test_weights is None else self.test_weights
+        return np.column_stack([self.test, w])
+
+    def distance(self, E):
+        "FID of features against the test series."
+        return fid(E, self.test, weights_B=self.test_weights)
+
 # %% ../../nbs/evaluation/rows.ipynb #11284928
-def _fid_at_size(E_test, E_new, n, rng, n_draws=10):
+def _mean_distance(*arrays):
+    "Mean FID of sets against the test series, which come last, with their weights."
+    *sets, T = arrays
+    return float(np.mean([*map(FrechetTo(T[:, :-1], T[:, -1]), sets)]))
+
+
+def _fid_at_size(real, E_new, n, rng, n_draws=10):
     "FID of `n` new series, mean over draws."
     orders = [rng.permutation(len(E_new)) for _ in range(n_draws if n < len(E_new) else 1)]
-    return float(np.mean([fid(E_test, E_new[order[:n]]) for order in orders]))
+    return float(np.mean([real.distance(E_new[order[:n]]) for order in orders]))
 
 
-def fid_rows(E_train, E_test, sets, E_hat, interval, rng):
+def fid_rows(real, sets, E_hat, interval, rng):
     "FID of generated sets, and at the size of the train set; E_hat are reconstructions, or None."
-    n = len(E_train)
-    floor = ReferenceValue("floor", fid(E_train, E_test), f"real train, n = {n}, against test")
-    references = [floor]
+    n, size, said = len(real.train), len(sets[0]), real.shares
+    trained = fid(real.train, real.test, weights_A=real.train_weights, weights_B=real.test_weights)
+    same_size = ReferenceValue("floor", trained, f"real train, n = {n}, {said}")
+    how = dict(weights=real.test_weights, labels=real.labels)
+    floor = fid_floor(real.test, size, **how)  # of its own generator: the same for all models
+    halves = f"real test at n = {size}, from its halves, {said}"
+    references = [ReferenceValue("floor", floor, halves)] if np.isfinite(floor) else []
+    kind = "train" if references else "floor"
+    references.append(ReferenceValue(kind, trained, same_size.what))
     if E_hat is not None:
-        what = "its reconstructions of test"
-        references.append(ReferenceValue("tokenizer", fid(E_hat, E_test), what))
-    value, *ends = mean_over_sets(sets, fid, interval, E_test)
+        w, what = real.test_weights, "its reconstructions of test"
+        distance = fid(E_hat[real.kept], real.test, weights_A=w, weights_B=w)
+        references.append(ReferenceValue("tokenizer", distance, what))
+    value = float(np.mean([real.distance(E) for E in sets]))
+    ends = interval(_mean_distance, *sets, real.weighted_test(), method="spread")
     rows = [Row("FID", value, *(max(v, 0.0) for v in ends), "lower", tuple(references))]
-    if n < len(sets[0]):
-        value = _fid_at_size(E_test, np.concatenate(sets), n, rng)
-        rows.append(Row("FID at train size", value, better="lower", references=(floor,)))
+    if n < size:
+        value = _fid_at_size(real, np.concatenate(sets), n, rng)
+        rows.append(Row("FID at train size", value, better="lower", references=(same_size,)))
     return rows
 
-
-def inception_rows(P_test, sets, interval, seed):
+# %% ../../nbs/evaluation/rows.ipynb #f34b8aa2
+def inception_rows(P_test, weights, sets, interval, seed):
     "Inception Score of generated sets; its ceiling is that of as many real test series."
 
     def score(P):
@@ -118,22 +158,30 @@ def inception_rows(P_test, sets, interval, seed):
         return inception_score(P, n_splits=n_splits, random_state=seed)[0]
 
     value, low, high = mean_over_sets(sets, score, interval)
-    real = np.random.default_rng(seed).permutation(P_test)[: len(sets[0])]
+    rng, n = np.random.default_rng(seed), min(len(P_test), len(sets[0]))
+    if weights is None:
+        real = rng.permutation(P_test)[:n]
+    else:  # in the class shares of the samples
+        real = P_test[rng.choice(len(P_test), n, p=weights / weights.sum())]
     floor = ReferenceValue("floor", 1.0, "all alike")
-    ceiling = ReferenceValue("ceiling", score(real), f"real test, n = {len(real)}")
+    ceiling = ReferenceValue("ceiling", score(real), f"real test, n = {n}")
     low, high = max(low, 1.0), min(high, P_test.shape[1])
     return [Row("IS", value, low, high, "higher", (floor, ceiling))]
 
 # %% ../../nbs/evaluation/rows.ipynb #38eb85ef
-def diversity_rows(E_train, E_test, E_new, interval, rng):
+def diversity_rows(E_train, E_test, E_new, E_hat, interval, rng):
     "Precision, recall, density and coverage; their ceilings are those of the train set."
     scores = fair_scores(E_test, E_new, 5, len(E_train), rng=rng)
     real = fair_scores(E_test, E_train, 5, len(E_new), rng=rng)
+    near = None if E_hat is None else fair_scores(E_test, E_hat, 5, len(E_train), rng=rng)
     rows = []
     for name, v in scores.items():
         what = f"real train, n = {len(E_train)}"
-        ceiling = ReferenceValue("ceiling", float(real[name].mean()), what)
-        rows.append(mean_row(name, v, "higher", ceiling, interval=interval))
+        references = [ReferenceValue("ceiling", float(real[name].mean()), what)]
+        if near is not None:
+            value, what = float(near[name].mean()), "its reconstructions of test"
+            references.append(ReferenceValue("tokenizer", value, what))
+        rows.append(mean_row(name, v, "higher", *references, interval=interval))
     return rows
 
 
@@ -151,20 +199,75 @@ def class_diversity_rows(E_train, y, E_test, y_test, E_new, y_new, rng):
         rows.append(Row(f"{name} within class", value, better="higher", references=references))
     return rows
 
+# %% ../../nbs/evaluation/rows.ipynb #0f0b7a09
+def cas_row(correct, floor, ceiling, confidence):
+    "Accuracy of k classifiers on m test series, from which were correct (k, m)."
+    ends = accuracy_interval(correct, confidence)
+    return Row("CAS", float(correct.mean()), *ends, "higher", (floor, ceiling))
+
+
+def agreement_row(agreed, labels, right, weights, right_hat, interval):
+    "Samples that the classifier assigns to their label; what it gets `right` is test's (m,)."
+    shares = "class shares of the samples"
+    ceiling = float(np.average(right, weights=weights))
+    references = [
+        largest_class(labels, labels),
+        ReferenceValue("ceiling", ceiling, f"accuracy on real test, {shares}"),
+    ]
+    if right_hat is not None:
+        value = float(np.average(right_hat, weights=weights))
+        references.append(ReferenceValue("tokenizer", value, "its reconstructions of test"))
+    return mean_row("agreement", agreed, "higher", *references, interval=interval)
+
 # %% ../../nbs/evaluation/rows.ipynb #ded33bb2
-def memorisation_rows(X, X_test, X_new, interval, rng):
+def memorisation_rows(X, X_test, X_new, X_hat, interval, rng):
     "Share of new series nearer to train X than to test, and share of near copies."
     scaler = Standardiser().fit(X)
     train, test, new = (flatten_series(S, scaler) for S in (X, X_test, X_new))
     wins, _, _ = share_closer(new, train, test, 5, rng)
     n_halves = 10 if len(test) > 1 else 0
     halves = [np.array_split(rng.permutation(len(test)), 2) for _ in range(n_halves)]
-    held = [share_closer(test[a], train, test[b], 1, rng)[0].mean() for a, b in halves]
-    share, what = float(np.mean(held)) if held else 0.5, "one half of real test against the other"
-    floor = ReferenceValue("floor", share, what)
+
+    def held_out(S):
+        "Mean share of one half of S, which stands for test series, against the other half of test."
+        shares = [share_closer(S[a], train, test[b], 1, rng)[0].mean() for a, b in halves]
+        return float(np.mean(shares)) if shares else 0.5
+
     copies, real = near_copies(new, train, test), near_copies(test, train, test)
-    chance = ReferenceValue("floor", float(real.mean()), "real test")
+    what = "one half of real test against the other"
+    references = [[ReferenceValue("floor", held_out(test), what)]]
+    references.append([ReferenceValue("floor", float(real.mean()), "real test")])
+    if X_hat is not None:
+        hat = flatten_series(X_hat, scaler)
+        values = held_out(hat), float(near_copies(hat, train, test).mean())
+        for found, value in zip(references, values):
+            found.append(ReferenceValue("tokenizer", value, "its reconstructions of test"))
     return [
-        mean_row("memorisation", wins, "0.5", floor, interval=interval),
-        mean_row("near copies", copies, "lower", chance, interval=interval),
+        mean_row("memorisation", wins, "0.5", *references[0], interval=interval),
+        mean_row("near copies", copies, "lower", *references[1], interval=interval),
     ]
+
+# %% ../../nbs/evaluation/rows.ipynb #6dce1375
+def roughness_rows(X, X_test, X_new, X_hat, weights, interval):
+    "Increments and fine detail of new series, as shares of those of test; `weights` are test's."
+    if X.shape[2] < 3:
+        return []
+    scaler, rows = Standardiser().fit(X), []
+    w = np.ones(len(X_test)) if weights is None else weights
+    sets = dict(new=X_new, test=X_test, train=X, tokenizer=X_hat)
+    found = {k: fine_power(scaler.transform(S)) for k, S in sets.items() if S is not None}
+    said = dict(train=f"real train, n = {len(X)}", tokenizer="its reconstructions of test")
+    for i, (name, power) in enumerate((("roughness", 0.5), ("high-frequency power", 1.0))):
+        real = np.column_stack([found["test"][i], w])
+
+        def ratio(values, real, power=power):
+            return ratio_of_means(values, real, power)
+
+        values = {k: ratio(v[i], real) for k, v in found.items() if k != "tokenizer"}
+        if "tokenizer" in found:  # of the very series, which have the same weights
+            kept = np.average(found["tokenizer"][i], weights=w)
+            values["tokenizer"] = ratio(np.array([kept]), real)
+        references = tuple(ReferenceValue(k, values[k], said[k]) for k in said if k in values)
+        ends = interval(ratio, found["new"][i], real)
+        rows.append(Row(name, values["new"], *ends, "1.0", references))
+    return rows
