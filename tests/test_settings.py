@@ -53,6 +53,9 @@ BAD = dict(
     unconditional=["x", None],
     epochs=[0, -1, "x", (1, 2, 3), (1,), nan, inf, (0, 1), (1, -1), (1, False)],
     batch_size=[0, -1, "x", 2.5, 0.5, (1, 2, 3), None],
+    bands=[0, 3, "x", 1.5],
+    width=[0, -1, "x", (1, 2, 3), (8, 0)],
+    code_dim=[0, -1, "x", 2.5],
     observation_noise=[-0.1, nan, "x"],
     warmup=[-0.1, 1, "x"],
     lr=[0, -1, "x", None, inf, nan, (1,), (1e-3, 0)],
@@ -151,12 +154,12 @@ def test_what_is_noted_leaves_out_what_does_not_matter():
     noted = settings_of(tiny())
     aside = {"verbose", "device", "compile"}
     every = set(NCVQ().get_params())
-    later = {k for k, v in EARLIER.items() if NCVQ().get_params()[k] == v}
+    later = {k for k, v in EARLIER.items() if tiny().get_params()[k] == v}
     assert {"observation_noise"} == set(EARLIER) - later
     assert every - set(noted) == {*aside, *later, "warm_start"}  # noted where there are any
     other = dict(temperature=0.9, top_p=0.9, order="random", guidance_schedule="linear")
     other |= dict(revisions=1, revise_share=0.2)
-    m = tiny(warmup=0.1, transformer="log", clip="train", integers=True, warm_start=True, **other)
+    m = tiny(warmup=0.1, bands=2, width=4, code_dim=3, transformer="log", clip="train", integers=True, warm_start=True, **other)
     assert every - set(settings_of(m)) == aside and settings_of(m)["warm_start"] is True
     assert check_settings(tiny(), views=True) is None
     assert differences(noted, {**noted, "dim": 9, "x": 1}) == [

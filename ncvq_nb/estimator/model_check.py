@@ -63,7 +63,7 @@ def _check_noise(noise, data, n_classes):
     known = known and all(noise[k] == data[k] for k in ("channels", "length"))
     _need(known and noise["labelled"] is (n_classes > 0), "noise for other series or classes")
 
-
+# %% ../../nbs/estimator/model_check.ipynb #befdf1da
 def _check_modules(config):
     "The sizes of the networks, against one another and against the data."
     modules, data = config["modules"], config["data"]

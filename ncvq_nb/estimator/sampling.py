@@ -131,7 +131,7 @@ def decoding_settings(
         per_band(v, model.bands, k)
     return found
 
-
+# %% ../../nbs/estimator/sampling.ipynb #c1622e11
 def token_sampler(
     model,  # an NCVQ with a prior
     seed: int,

@@ -122,6 +122,8 @@ PRIOR_RULES = dict(
     **NOISE_RULES,
     unconditional=one_of("ancestral", "null"),
 )
+
+# %% ../../nbs/estimator/settings.ipynb #6b9dca52
 def _are_epochs(v):
     one = or_none(positive_number()).allows
     if isinstance(v, (tuple, list)):
