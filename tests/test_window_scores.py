@@ -64,6 +64,16 @@ def test_predictive_score_of_what_is_known():
     assert learned < 0.4 * guess < 1.4 * guess < misled
 
 
+def test_values_are_used_as_they_are_where_that_is_asked():
+    real, how = uniform(50, 2, 4), dict(n_runs=1, n_steps=1)
+    half = 0.5 + real / 2
+    scaled, as_is = (predictive_score(half, half, scale=s, **how) for s in (True, False))
+    assert 1.2 < scaled / as_is
+    assert_allclose(predictive_score(real, real, **how), scaled, rtol=1e-3)
+    report = window_scores(half, half, scale=False, **BARE)
+    assert "as they are" in report.notes[0] and report.settings["scale"] is False
+
+
 def test_one_channel_is_predicted_from_its_own_past():
     assert [n_units(c) for c in (1, 2, 3, 6, 7)] == [1, 1, 1, 3, 3]
     X = uniform(100, 1, 1).repeat(4, 2)  # levels
@@ -117,7 +127,7 @@ def test_a_report_has_every_score_with_its_reference(report):
     }
     assert all(r.better == "lower" and r.low <= r.value <= r.high for r in report)
     assert report.settings == {k: v for k, v in FEW.items() if k != "verbose"} | dict(
-        context_steps=1, n_real=30, n_new=30, channels=2, length=6
+        scale=True, context_steps=1, n_real=30, n_new=30, channels=2, length=6
     )
     assert len(report.notes) == 1 and "range of the real windows" in report.notes[0]
 

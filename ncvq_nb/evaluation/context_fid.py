@@ -6,7 +6,7 @@
 __all__ = ['DilatedConv', 'TS2VecEncoder', 'contrast', 'hierarchical_loss', 'two_crops', 'cut', 'train_encoder', 'represent',
            'encoder_steps', 'context_fid_runs', 'context_fid']
 
-# %% ../../nbs/evaluation/context_fid.ipynb #ca89c5f0
+# %% ../../nbs/evaluation/context_fid.ipynb #8281c509
 import numpy as np
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from ..engine.runtime import derived_seed, find_device, own_state
 from .window_sets import check_windows
 from ..metrics import fid
 
-# %% ../../nbs/evaluation/context_fid.ipynb #3d48edd5
+# %% ../../nbs/evaluation/context_fid.ipynb #3df6986b
 class DilatedConv(nn.Module):
     "A convolution of three taps that keeps the length, on (channels, batch, time)."
 
@@ -49,7 +49,7 @@ class DilatedConv(nn.Module):
             x = torch.cat([padded[..., k * d : k * d + l] for k in range(3)])  # (3 n_in, n, l)
         return torch.addmm(self.bias, w, x.flatten(1)).view(-1, n, l)
 
-# %% ../../nbs/evaluation/context_fid.ipynb #e7944897
+# %% ../../nbs/evaluation/context_fid.ipynb #ba534302
 class TS2VecEncoder(nn.Module):
     "The encoder of TS2Vec (Yue et al. 2022, section 3.2)."
 
@@ -90,7 +90,7 @@ class TS2VecEncoder(nn.Module):
             h = h + change
         return h.transpose(0, 1)
 
-# %% ../../nbs/evaluation/context_fid.ipynb #b8175e2b
+# %% ../../nbs/evaluation/context_fid.ipynb #bac2159f
 def contrast(
     a,  # (sets, m, features)
     b,  # the same rows, seen otherwise
@@ -117,7 +117,7 @@ def hierarchical_loss(
     losses.append(contrast(a.permute(2, 0, 1), b.permute(2, 0, 1)) / 2)
     return torch.stack(losses).mean()
 
-# %% ../../nbs/evaluation/context_fid.ipynb #7308e298
+# %% ../../nbs/evaluation/context_fid.ipynb #d7ae30a9
 def two_crops(
     length: int,  # of the windows
     n: int,  # windows in the batch
@@ -141,7 +141,7 @@ def cut(
     steps = torch.from_numpy(first[:, None] + np.arange(length)).to(x.device)
     return x.gather(2, steps[:, None].expand(-1, x.shape[1], -1))
 
-# %% ../../nbs/evaluation/context_fid.ipynb #ba678864
+# %% ../../nbs/evaluation/context_fid.ipynb #4111ba7e
 def train_encoder(
     X,  # (n, channels, time) float32, on the device where the encoder is to be
     seed: int,  # of weights, crops, masks and batches
@@ -183,7 +183,7 @@ def train_encoder(
             p.copy_(mean)
     return net
 
-# %% ../../nbs/evaluation/context_fid.ipynb #1568eead
+# %% ../../nbs/evaluation/context_fid.ipynb #3ee918dd
 def represent(
     net: TS2VecEncoder,
     X,  # (n, channels, time) float32, on the encoder's device
@@ -218,7 +218,7 @@ def context_fid_runs(
         scores.append([fid(E, E_new) for E_new in others])
     return np.array(scores).T
 
-# %% ../../nbs/evaluation/context_fid.ipynb #fb49229c
+# %% ../../nbs/evaluation/context_fid.ipynb #c5c449ce
 @own_state()
 def context_fid(
     real,  # (n, channels, length) or (n, length) real windows; the encoder learns from them
@@ -226,13 +226,14 @@ def context_fid(
     *,
     n_runs: int = 5,  # encoders
     n_steps: int | None = None,  # of training; None: 600, or 200 for up to 100,000 values
+    scale: bool = True,  # by the range of `real`; False: values are used as they are
     random_state=0,  # of weights, crops, masks and batches
     device=None,  # None: a GPU if there is one
     verbose: bool = False,  # show progress
 ) -> np.ndarray:  # (n_runs,) scores, whose mean is reported
     "Context-FID (Jeha et al. 2022, section 4) with the settings of Diffusion-TS (2024)."
     check_parameters(dict(n_runs=n_runs, n_steps=n_steps), _RULES)
-    real, new = check_windows(real, new=new)
+    real, new = check_windows(real, new=new, scale=scale)
     steps = encoder_steps(real) if n_steps is None else n_steps
     base = derived_seed(random_state, "window scores")
     seeds = [derived_seed(base, "context-FID", run) for run in range(n_runs)]

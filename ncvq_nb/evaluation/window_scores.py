@@ -7,7 +7,7 @@ __all__ = ['RULES', 'n_units', 'discriminative_runs', 'predictive_runs', 'cross_
            'correlational_runs', 'seeds_for', 'discriminative_score', 'predictive_score', 'correlational_score',
            'window_scores', 'model_window_scores', 'add_window_scores']
 
-# %% ../../nbs/evaluation/window_scores.ipynb #48c0c2fa
+# %% ../../nbs/evaluation/window_scores.ipynb #f8d706ad
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 from scipy.stats import sem, t
 from torch.nn import functional as F
 
-from ..engine.parameters import check_parameters, or_none, whole_number
+from ..engine.parameters import check_parameters, or_none
+from ..engine.parameters import truth_value, whole_number
 from ..engine.progress import progress_bar
 from ..engine.runtime import derived_seed, find_device, own_state
 from .context_fid import context_fid_runs, encoder_steps
@@ -23,7 +24,7 @@ from .gru import StackedGRU, apply_stack, train_stack
 from .report import ReferenceValue, Report, Row
 from .window_sets import check_windows
 
-# %% ../../nbs/evaluation/window_scores.ipynb #309f0ba6
+# %% ../../nbs/evaluation/window_scores.ipynb #84e96d28
 def n_units(
     n_channels: int,
 ) -> int:  # half as many, and at least 1
@@ -58,7 +59,7 @@ def discriminative_runs(
     scores = [abs((real.mean() + new.mean()) / 2 - 0.5) for real, new in right]
     return np.reshape(scores, (-1, n_runs))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #64b2ddc3
+# %% ../../nbs/evaluation/window_scores.ipynb #d7a2d8bb
 def _entropy(net, x, which):
     "Cross-entropy of each window; those of the first pool are real."
     real = (which == 0).float()
@@ -70,7 +71,7 @@ def stacked(sets, device):
     X = torch.from_numpy(np.concatenate(sets)).to(device).transpose(1, 2).contiguous()
     return X, np.split(np.arange(len(X)), np.cumsum([len(S) for S in sets])[:-1])
 
-# %% ../../nbs/evaluation/window_scores.ipynb #e26a1d67
+# %% ../../nbs/evaluation/window_scores.ipynb #86839360
 def predictive_runs(
     real,  # (n, channels, time) windows in [0, 1], on which predictors are tested
     sets: list,  # each (m, channels, time): what they learn from
@@ -93,13 +94,13 @@ def predictive_runs(
     errors = apply_stack(net, X, [tested] * len(runs), _absolute_error)
     return np.reshape([e.mean(dtype=float) for e in errors], (-1, n_runs))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #889b5a5b
+# %% ../../nbs/evaluation/window_scores.ipynb #5209f263
 def _absolute_error(net, x, which=None):
     "Mean over time of the error on the last channel, one step ahead, (runs, batch)."
     known = x[:, :-1, : max(1, x.shape[2] - 1)]
     return (torch.sigmoid(net.each(known)) - x[:, 1:, -1]).abs().mean(1)
 
-# %% ../../nbs/evaluation/window_scores.ipynb #11cd4327
+# %% ../../nbs/evaluation/window_scores.ipynb #d2c502f9
 def cross_correlations(
     X,  # (n, channels, time)
 ) -> np.ndarray:  # (channels (channels + 1) / 2,), the lower triangle with its diagonal
@@ -135,8 +136,9 @@ def correlational_runs(
         scores[k, run] = correlation_distance(*parts)
     return scores
 
-# %% ../../nbs/evaluation/window_scores.ipynb #24a5865d
+# %% ../../nbs/evaluation/window_scores.ipynb #bb891209
 RULES = dict(
+    scale=truth_value(),
     n_runs=whole_number(1),
     n_steps=whole_number(1),
     discriminative_steps=whole_number(0),
@@ -158,13 +160,15 @@ def discriminative_score(
     *,
     n_runs: int = 5,  # networks, each with a split, weights and batches of its own
     n_steps: int = 2000,  # of training
+    scale: bool = True,  # by the range of `real`; False: values are used as they are
     random_state=0,
     device=None,  # None: a GPU if there is one
     verbose: bool = False,  # show progress
 ) -> np.ndarray:  # (n_runs,) from 0, the best, to 0.5
     "Can a GRU tell real from generated? (Yoon et al. 2019); one unit at least."
     check_parameters(dict(n_runs=n_runs, n_steps=n_steps), RULES)
-    sets, seed = check_windows(real, new=new), seeds_for(random_state)("discriminative")
+    sets = check_windows(real, new=new, scale=scale)
+    seed = seeds_for(random_state)("discriminative")
     with progress_bar(n_steps, "discriminative score", shown=verbose, leave=False) as bar:
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return discriminative_runs(sets, n_runs, **how)[0]
@@ -177,13 +181,15 @@ def predictive_score(
     *,
     n_runs: int = 5,  # networks, each with weights and batches of its own
     n_steps: int = 5000,  # of training
+    scale: bool = True,  # by the range of `real`; False: values are used as they are
     random_state=0,
     device=None,  # None: a GPU if there is one
     verbose: bool = False,  # show progress
 ) -> np.ndarray:  # (n_runs,) mean absolute errors on `real`, in parts of its range
     "How well does a GRU that learned from generated windows predict real ones? (Yoon et al. 2019)"
     check_parameters(dict(n_runs=n_runs, n_steps=n_steps), RULES)
-    (real, new), seed = check_windows(real, new=new), seeds_for(random_state)("predictive")
+    real, new = check_windows(real, new=new, scale=scale)
+    seed = seeds_for(random_state)("predictive")
     with progress_bar(n_steps, "predictive score", shown=verbose, leave=False) as bar:
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return predictive_runs(real, [new], n_runs, **how)[0]
@@ -196,7 +202,7 @@ def correlational_score(
     "A tenth of the sum of differences between cross-correlations, of the whole sets."
     return correlation_distance(*check_windows(real, new=new))
 
-# %% ../../nbs/evaluation/window_scores.ipynb #a4b543ab
+# %% ../../nbs/evaluation/window_scores.ipynb #43ecefa8
 def _row(metric, scores, kind, what):
     "The mean over runs with its interval; scores (sets, runs), the second set is the reference."
     mean, n = float(scores[0].mean()), scores.shape[1]
@@ -206,22 +212,21 @@ def _row(metric, scores, kind, what):
     return Row(metric, mean, low, mean + half, "lower", tuple(references))
 
 
-def _notes(real, new):
+def _notes(real, new, scale):
     "What a reader of the table should know about the sets."
     n, m, c = len(real), len(new), real.shape[1]
     low, high = real.min(), max(real.max(), 1)
     beyond = float(((new < low) | (new > high)).mean())
-    said = [
-        "Values are scaled to [0, 1] by the range of the real windows, channel by channel"
-        + (f"; {beyond:.2g} of the generated ones lie outside." if beyond else ".")
-    ]
+    by = "scaled to [0, 1] by the range of the real windows, channel by channel"
+    outside = f"; {beyond:.2g} of the generated ones lie outside." if beyond else "."
+    said = [f"Values are {by if scale else 'used as they are'}{outside}"]
     if n != m:
         said.append(f"{m} generated against {n} real windows: the protocol takes as many.")
     if c == 1:
         said.append("One channel: the GRUs have one unit, and it is predicted from its own past.")
     return said
 
-# %% ../../nbs/evaluation/window_scores.ipynb #70ffba01
+# %% ../../nbs/evaluation/window_scores.ipynb #661ffe02
 @own_state()
 def window_scores(
     real,  # (n, channels, length) or (n, length) real windows, those the generator learned from
@@ -232,27 +237,28 @@ def window_scores(
     discriminative_steps: int = 2000,  # 0: without that score
     predictive_steps: int = 5000,  # 0: without that score
     context_steps: int | None = None,  # of context-FID; None: 600 or 200, by size; 0: without
+    scale: bool = True,  # by the range of `real`; False: values are in [0, 1] and used as they are
     random_state=0,  # of everything random
     device=None,  # None: a GPU if there is one
     verbose: bool = True,  # show progress
 ) -> Report:  # discriminative, predictive, correlational score and context-FID
     "The common benchmark of generated windows (Yoon et al. 2019; Yuan and Qiao 2024)."
     asked = dict(n_runs=n_runs, discriminative_steps=discriminative_steps)
-    asked |= dict(predictive_steps=predictive_steps, context_steps=context_steps)
+    asked |= dict(scale=scale, predictive_steps=predictive_steps, context_steps=context_steps)
     check_parameters(asked, RULES)
-    real, new, *held = check_windows(real, new=new, held_out=held_out)
+    real, new, *held = check_windows(real, new=new, held_out=held_out, scale=scale)
     if context_steps is None:
         asked["context_steps"] = encoder_steps(real)
     seed, device = seeds_for(random_state), find_device(device)
     size = dict(n_real=len(real), n_new=len(new), channels=real.shape[1], length=real.shape[2])
-    report = Report("windows", notes=_notes(real, new), settings=size | asked)
+    report = Report("windows", notes=_notes(real, new, scale), settings=size | asked)
     total = discriminative_steps + predictive_steps + n_runs * asked["context_steps"]
     with progress_bar(total, "window scores", shown=verbose, leave=False) as bar:
         rows = _all_rows(real, [new, *held], asked, seed, dict(device=device, bar=bar))
         report.rows += rows
     return report
 
-# %% ../../nbs/evaluation/window_scores.ipynb #4371b6a0
+# %% ../../nbs/evaluation/window_scores.ipynb #7cab59fd
 def _all_rows(real, sets, asked, seed, how):
     "A row for each score that is asked for."
     n, rows, floor = asked["n_runs"], [], ("floor", "held-out real windows")
@@ -272,7 +278,7 @@ def _all_rows(real, sets, asked, seed, how):
         rows.append(_row("context-FID", scores, *floor))
     return rows
 
-# %% ../../nbs/evaluation/window_scores.ipynb #8c2891f4
+# %% ../../nbs/evaluation/window_scores.ipynb #5396b663
 def model_window_scores(
     model,  # fitted `NCVQ`, or anything with sample(n, random_state=…)
     data,  # `Dataset`, without gaps

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unit_scale', 'check_windows', 'recording_windows', 'sine_windows']
 
-# %% ../../nbs/evaluation/window_sets.ipynb #2558c14c
+# %% ../../nbs/evaluation/window_sets.ipynb #9b0b29a7
 import numpy as np
 
 from ..data import check_series
@@ -13,7 +13,7 @@ from ..engine.parameters import check_parameters, whole_number
 from ..engine.runtime import derived_seed
 from ..metrics import check_pair
 
-# %% ../../nbs/evaluation/window_sets.ipynb #ca2f767d
+# %% ../../nbs/evaluation/window_sets.ipynb #3751937b
 def unit_scale(
     real,  # (n, channels, length) real series
     *others,  # (m, channels, length), of any number
@@ -25,11 +25,13 @@ def unit_scale(
     sets = [real, *(check_pair(real, X, "real", "new")[1].astype(float) for X in others)]
     return [((X - low) / scale).astype(np.float32) for X in sets]
 
-# %% ../../nbs/evaluation/window_sets.ipynb #78c05773
+# %% ../../nbs/evaluation/window_sets.ipynb #40b4538d
 def check_windows(
     real,  # (n, channels, length) or (n, length)
+    *,
+    scale: bool = True,  # by `unit_scale`; False: values are used as they are
     **others,  # name → windows of the same shape, or None for none
-) -> list:  # float32, (n, channels, length): all that are given, by `unit_scale`
+) -> list:  # float32, (n, channels, length): all that are given
     "Windows that scores can be computed for, or an error that says what is wrong."
     sets = dict(real=check_series(real, name="real", min_length=2))
     for name, X in others.items():
@@ -39,9 +41,9 @@ def check_windows(
         if len(X) < 10:
             found = f"{name} has {len(X)} windows: at least 10 are needed"
             raise ValueError(f"{found}, of which two are held out; stride 1 gives the most")
-    return unit_scale(*sets.values())
+    return unit_scale(*sets.values()) if scale else list(sets.values())
 
-# %% ../../nbs/evaluation/window_sets.ipynb #825213bd
+# %% ../../nbs/evaluation/window_sets.ipynb #0b76334d
 _RULES = dict(length=whole_number(1), stride=whole_number(1))
 
 
@@ -67,7 +69,7 @@ def recording_windows(
     cut = np.lib.stride_tricks.sliding_window_view(X[0], length, axis=1)[:, ::stride]
     return np.ascontiguousarray(cut.transpose(1, 0, 2))
 
-# %% ../../nbs/evaluation/window_sets.ipynb #ed51269a
+# %% ../../nbs/evaluation/window_sets.ipynb #b519d9b8
 def sine_windows(
     n: int = 10_000,  # series
     length: int = 24,  # steps
