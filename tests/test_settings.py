@@ -159,7 +159,8 @@ def test_what_is_noted_leaves_out_what_does_not_matter():
     assert every - set(noted) == {*aside, *later, "warm_start"}  # noted where there are any
     other = dict(temperature=0.9, top_p=0.9, order="random", guidance_schedule="linear")
     other |= dict(revisions=1, revise_share=0.2)
-    m = tiny(warmup=0.1, bands=2, width=4, code_dim=3, transformer="log", clip="train", integers=True, warm_start=True, **other)
+    other |= dict(warmup=0.1, bands=2, width=4, code_dim=3)
+    m = tiny(transformer="log", clip="train", integers=True, warm_start=True, **other)
     assert every - set(settings_of(m)) == aside and settings_of(m)["warm_start"] is True
     assert check_settings(tiny(), views=True) is None
     assert differences(noted, {**noted, "dim": 9, "x": 1}) == [

@@ -87,7 +87,7 @@ def _check_modules(config):
     possible &= len(each) == bands and all(_is_whole(n, 1) for n in each)
     _need(possible, "a prior of impossible sizes")
     codes = [per_band(m.get("n_codes"), bands, "n_codes") for m in (prior, tok)]
-    same = codes[0] == codes[1]
+    same = codes[0] == codes[1] and (bands > 1 or _is_whole(prior["n_codes"]))
     n_classes = len(config["classes"] or ())
     _need(same and prior.get("n_classes") == n_classes, "a prior for other codes or classes")
 

@@ -152,7 +152,7 @@ def seeds_for(random_state):
     base = derived_seed(random_state, "window scores")
     return lambda score: partial(derived_seed, base, score)
 
-
+# %% ../../nbs/evaluation/window_scores.ipynb #0539693d
 @own_state()
 def discriminative_score(
     real,  # (n, channels, length) or (n, length) real windows
@@ -173,7 +173,7 @@ def discriminative_score(
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return discriminative_runs(sets, n_runs, **how)[0]
 
-
+# %% ../../nbs/evaluation/window_scores.ipynb #0c289df1
 @own_state()
 def predictive_score(
     real,  # (n, channels, length) or (n, length) real windows
