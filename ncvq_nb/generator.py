@@ -16,12 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .engine.tracking import RunLog
 from .estimator import imputation, likelihood, model_folder, outputs, sampling
-from .estimator.hub import hub_client, is_local, pull_folder, push_folder
+from .estimator.hub import hub_client, local_folder, push_folder
 from .estimator.model_card import model_card, read_card
 from .estimator.names import check_names
 from .estimator.observed import seen_features
 from .estimator.prepared import prepare
-from .estimator.presets import thesis_settings
+from .estimator.presets import thesis_settings, timevqvae_settings
 from .io.folders import place_for_folder, write_folder
 from .estimator.stages import Pace, batched, train_prior, train_stages, train_tokenizer
 from .estimator.warm_start import TrainingState
@@ -115,6 +115,15 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "The sizes and the training of Mathisen (2024), with the corrections of this library."
         return cls(ssl, augment, **{**thesis_settings(ssl), **settings})
 
+    @classmethod
+    def timevqvae(
+        cls,
+        n: int | None = None,  # training series, which tell epochs from steps; None: fewer steps
+        **settings,  # anything else that shall differ
+    ) -> "NCVQ":
+        "The configuration of TimeVQVAE 1.0 (Lee et al. 2023): two bands, and no SSL."
+        return cls(None, None, **{**timevqvae_settings(n), **settings})
+
     def fit(
         self,
         X,  # (n, length) or (n, channels, length) series, NaN for missing samples; or a list
@@ -139,9 +148,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         *,
         groups=None,  # as in `fit`
         run_dir: str | Path | None = None,  # this and the others as in `fit`
-        log_with=None,
-        log_every: int | None = None,
-        checkpoint_every: float | None = None,
+        log_with=None, log_every: int | None = None, checkpoint_every: float | None = None,
     ) -> "NCVQ":
         "Train the tokenizer alone."
         pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
@@ -155,9 +162,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         *,
         groups=None,  # as in `fit`
         run_dir: str | Path | None = None,  # this and the others as in `fit`
-        log_with=None,
-        log_every: int | None = None,
-        checkpoint_every: float | None = None,
+        log_with=None, log_every: int | None = None, checkpoint_every: float | None = None,
     ) -> "NCVQ":
         "Train the prior on the tokens of the tokenizer that is there already."
         check_is_fitted(self, "tokenizer_")
@@ -182,8 +187,8 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     ) -> np.ndarray:  # (n, channels, length) float32, in the units of the training set
         "The series that tokens stand for."
         check_is_fitted(self, "tokenizer_")
-        s = outputs.tokens_of_text(s)
-        return sampling.decode_tokens(self, sampling.check_tokens(self, s))
+        s = sampling.check_tokens(self, outputs.tokens_of_text(s))
+        return sampling.decode_tokens(self, s)
 
     def reconstruct(
         self,
@@ -329,16 +334,9 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         device: str = "auto",  # where the model shall live
     ) -> "NCVQ":
         "A model from a folder, or from the Hugging Face Hub."
-        if not is_local(pretrained):
-            how = dict(revision=revision, token=token, cache_dir=cache_dir)
-            folder = pull_folder(pretrained, **how, local_files_only=local_files_only)
-            return cls.load(folder, device=device)
-        if revision is not None and Path(pretrained).exists():
-            raise ValueError(
-                f"revision {revision!r} is for the Hub, but {pretrained} is a folder here: leave "
-                "it out"
-            )
-        return cls.load(pretrained, device=device)
+        how = dict(revision=revision, token=token, cache_dir=cache_dir)
+        folder = local_folder(pretrained, **how, local_files_only=local_files_only)
+        return cls.load(folder, device=device)
 
     def __sklearn_tags__(self):  # asked for by scikit-learn 1.6 and newer
         tags = super().__sklearn_tags__()

@@ -15,7 +15,7 @@ from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
 from ncvq_nb.training import BatchSampler, TrainingSettings, cosine_lr, train
 from toys import TINY
 
-SMALL = dict(batch=6, length=32, device="cpu", precision="float32", n_samples=4, **TINY)
+SMALL = dict(batch=6, length=32, device="cpu", n_samples=4, **TINY)
 
 
 def test_a_step_is_a_step_of_train():

@@ -133,7 +133,7 @@ def _head_parts(case, objective, plain):
     def view():
         objective.augment(x.clone(), gen)
 
-    parts, head = {}, objective.head
+    (head,), parts = objective.heads.values(), {}
     if plain.augment is not None:
         parts["augmented view"] = (view, partial(plain.augment, x, gen))
     parts["projector"] = (
