@@ -96,7 +96,7 @@ def take_rows(
     "Those windows, as `StackedGRU` reads them."
     return X[torch.from_numpy(rows).to(X.device)].permute(0, 2, 3, 1).contiguous()
 
-
+# %% ../../nbs/evaluation/gru.ipynb #61f9966f
 @contextmanager
 def one_thread():
     "Let PyTorch compute in one thread, and give it back those it had."
@@ -107,7 +107,7 @@ def one_thread():
     finally:
         torch.set_num_threads(n)
 
-
+# %% ../../nbs/evaluation/gru.ipynb #fe123065
 @one_thread()
 def train_stack(
     net: StackedGRU,  # trained in place
