@@ -86,11 +86,12 @@ def trained(pools, seeds, n_steps=4, batch_size=6, X=inputs(30, 5, 2), lr=1e-3):
 def test_no_network_depends_on_its_neighbours():
     before = global_state()
     few, many = [np.arange(4), np.arange(4, 30)], [np.arange(15), np.arange(15, 30)]
+    threads = torch.get_num_threads()
     alone, both = trained([few], [7]), trained([many, few], [3, 7])
     for p, q in zip(alone.parameters(), both.parameters()):
         assert_allclose(p[0].detach(), q[1].detach(), atol=1e-6)
         assert (p[0] - q[0]).abs().max() > 1e-3 or p.numel() == 1
-    assert global_state() == before
+    assert global_state() == before and torch.get_num_threads() == threads
 
 
 def test_a_loss_is_the_sum_over_pools_of_means():

@@ -152,7 +152,10 @@ def seeds_for(random_state):
     base = derived_seed(random_state, "window scores")
     return lambda score: partial(derived_seed, base, score)
 
-# %% ../../nbs/evaluation/window_scores.ipynb #0539693d
+# %% ../../nbs/evaluation/window_scores.ipynb #a834619a
+#| export
+
+# %% ../../nbs/evaluation/window_scores.ipynb #11265642
 @own_state()
 def discriminative_score(
     real,  # (n, channels, length) or (n, length) real windows
@@ -173,7 +176,10 @@ def discriminative_score(
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return discriminative_runs(sets, n_runs, **how)[0]
 
-# %% ../../nbs/evaluation/window_scores.ipynb #0c289df1
+# %% ../../nbs/evaluation/window_scores.ipynb #1531b0b3
+#| export
+
+# %% ../../nbs/evaluation/window_scores.ipynb #6a28a14f
 @own_state()
 def predictive_score(
     real,  # (n, channels, length) or (n, length) real windows
@@ -194,7 +200,7 @@ def predictive_score(
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
         return predictive_runs(real, [new], n_runs, **how)[0]
 
-
+# %% ../../nbs/evaluation/window_scores.ipynb #2d2e8276
 def correlational_score(
     real,  # (n, channels, length) or (n, length) real windows
     new,  # generated ones
