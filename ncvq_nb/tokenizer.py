@@ -105,7 +105,8 @@ class Tokenizer(nn.Module):
     @property
     def codebook(self) -> torch.Tensor:  # (K, d)
         "The code vectors, those of the low band first."
-        return torch.cat([band.vq.codebook for band in self.bands])
+        parts = [band.vq.codebook for band in self.bands]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def parts(self, s: torch.Tensor) -> list[torch.Tensor]:  # (b, N) -> (b, f, t') each
         "The tokens of each band on its grid."

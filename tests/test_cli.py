@@ -148,7 +148,8 @@ def test_unknown_options_are_refused(name, capsys):
 
 def test_train_leaves_a_run_and_a_model(folder):
     run = folder / "run"
-    files = {"README.md", "config.json", "tokenizer.safetensors", "prior.safetensors"}
+    parts = {f"{k}.safetensors" for k in ("tokenizer", "prior", "noise")}
+    files = {"README.md", "config.json", *parts}
     assert {p.name for p in (run / "model").iterdir()} == files
     files = {"settings.json", "training.png", "tokenizer", "prior", "model"}
     assert {p.name for p in run.iterdir()} == files

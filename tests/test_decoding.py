@@ -276,5 +276,5 @@ def test_unknown_names_are_told_with_those_that_are_known(model):
     for ask in (lambda **k: model.sample(2, **k), lambda **k: model.impute(X, **k)):
         with says("'topp' is no setting of sampling", *map(repr, SAMPLING_RULES), kind=TypeError):
             ask(topp=0.5)
-    with says("order must be one of 'confidence', 'random', 'halton', found 'sobol'"):
+    with says("order must be one of 'confidence', 'random', 'halton'", "found 'sobol'"):
         model.sample_tokens(2, order="sobol")

@@ -104,7 +104,7 @@ def test_threads_that_save_to_one_path_leave_one_of_the_models(models, tmp_path)
     for t in threads:
         t.join()
     assert fingerprint(NCVQ.load(tmp_path / "m")) in known
-    assert len(list((tmp_path / "m").iterdir())) == 4
+    assert len(list((tmp_path / "m").iterdir())) == 5
 
 
 def test_leftovers_of_killed_processes_of_the_same_number_do_no_harm(models, tmp_path):
@@ -115,7 +115,7 @@ def test_leftovers_of_killed_processes_of_the_same_number_do_no_harm(models, tmp
     (path / ".part.ncvq-0123456789abcdef").mkdir()
     models[1].save(path)
     assert fingerprint(NCVQ.load(path)) == fingerprint(models[1])
-    assert len(list(path.iterdir())) == 4 and len(list(tmp_path.iterdir())) == 4
+    assert len(list(path.iterdir())) == 5 and len(list(tmp_path.iterdir())) == 4
     shutil.rmtree(path)
     with pytest.warns(UserWarning, match=r"\.m\.new\..* is read instead"):
         assert fingerprint(NCVQ.load(path)) == fingerprint(models[0])

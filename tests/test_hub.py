@@ -229,7 +229,8 @@ def test_a_model_goes_up(uploaded, hub):
     chairs, seats = hub.repos["somebody/chairs"], hub.repos["group/seats"]
     assert uploaded["url"].endswith("/somebody/chairs/commit/" + chairs["main"][0])
     assert uploaded["diary"][0] == "ValueError" and seats["main"][1] == {}
-    model_files = {"README.md", "config.json", "tokenizer.safetensors", "prior.safetensors"}
+    parts = {f"{k}.safetensors" for k in ("tokenizer", "prior", "noise")}
+    model_files = {"README.md", "config.json", *parts}
     assert set(chairs["main"][1]) == set(seats["v2"][1]) == model_files
     posts = [line for line in hub.log if line.startswith("POST") and "validate" not in line]
     assert posts and all("with token" in line for line in posts)

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from toys import fitted, global_state, noise, says, sines, tiny
 
 from ncvq_nb import NCVQ
-from ncvq_nb.estimator import sampling
+from ncvq_nb.estimator import band_priors
 from ncvq_nb.estimator.imputation import affected_tokens, interpolate_gaps
 
 
@@ -114,7 +114,7 @@ def test_every_way_to_write_that_a_sample_is_missing(model):
 
 def test_nothing_missing_is_nothing_done(model, monkeypatch):
     X, _ = sines()
-    monkeypatch.setattr(sampling, "iterative_decoding", None)  # would fail if it were called
+    monkeypatch.setattr(band_priors, "iterative_decoding", None)  # would fail if it were called
     out = model.impute(X)
     assert np.array_equal(out, X) and not np.shares_memory(out, X)
     twice = model.impute(X, missing=np.zeros(X.shape, bool), n_samples=2)
@@ -254,13 +254,13 @@ def test_a_columns_samples_are_its_own(l, n_fft):
 
 def test_only_affected_columns_are_sampled(model, monkeypatch):
     X, _ = sines()
-    asked, real = [], sampling.iterative_decoding
+    asked, real = [], band_priors.iterative_decoding
 
     def watched(prior, s, *args, **kw):
         asked.append(s.clone())
         return real(prior, s, *args, **kw)
 
-    monkeypatch.setattr(sampling, "iterative_decoding", watched)
+    monkeypatch.setattr(band_priors, "iterative_decoding", watched)
     G = X.copy()
     G[0, :, 14:16] = np.nan
     G[3, :, 25:] = np.nan

@@ -113,7 +113,7 @@ def test_what_is_unlike_the_training_series_scores_lower(model):
     normal, odd = model.score_samples(X), model.score_samples(noise(40, 33)[0])
     assert roc_auc_score(np.repeat([1, 0], 40), [*normal, *odd]) > 0.9
     other = np.where(y == "a", "b", "a")
-    assert (model.score_samples(X, y) > model.score_samples(X, other)).mean() > 0.8
+    assert (model.score_samples(X, y) > model.score_samples(X, other)).mean() > 0.7
 
 
 def test_a_time_step_is_blamed_where_it_is_odd(model):

@@ -125,7 +125,7 @@ def other_settings(model):
 
 
 def other_weights(model):
-    model.tokenizer_.codebook[0, 0] += 1e-3
+    model.tokenizer_.bands[0].vq.codebook[0, 0] += 1e-3
 
 
 def another_model(model):

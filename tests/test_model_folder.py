@@ -158,15 +158,15 @@ FORGED = {
     "shape negative": entry(shape=[-1]),
     "unknown dtype": entry(dtype="OBJ"),
     # other tensors
-    "tensor missing": weights(lambda t: t.pop("vq.codebook")),
+    "tensor missing": weights(lambda t: t.pop("bands.0.vq.codebook")),
     "tensor too many": weights(lambda t: t.update(extra=torch.zeros(3))),
     "tensor turned": weights(lambda t: t.update({"vq.ema_sum": torch.zeros(1, 64)})),
     "prior's tensor missing": weights(lambda t: t.pop("position"), "prior.safetensors"),
     "no tensors": weights(lambda t: t.clear()),
     "doubles": weights(lambda t: t.update({k: v.double() for k, v in t.items()})),
-    "whole numbers": as_type("vq.codebook", torch.int64),
+    "whole numbers": as_type("bands.0.vq.codebook", torch.int64),
     "halves": as_type("position", torch.bfloat16, "prior.safetensors"),
-    "NaN among the codes": filled("vq.codebook", float("nan")),
+    "NaN among the codes": filled("bands.0.vq.codebook", float("nan")),
     "infinity in the prior": filled("position", -float("inf"), "prior.safetensors"),
     # the configuration as a file
     "newer": config("format", value=FORMAT + 1),
@@ -185,7 +185,7 @@ FORGED = {
     **{f"{n} is {t}": link(n, t) for n in FILES for t in ("/etc/passwd", "nowhere", ".", n)},
 }
 if can_be_written(torch.complex64):
-    FORGED["complex numbers"] = as_type("vq.codebook", torch.complex64)
+    FORGED["complex numbers"] = as_type("bands.0.vq.codebook", torch.complex64)
 HEAVY = {  # in a process with limits alone
     "config of 4 GB": sparse("config.json", 2**32),
     "weights of 1 TB": sparse("tokenizer.safetensors", 2**40),
@@ -311,7 +311,7 @@ def test_a_damaged_model_is_the_same_or_refused(saved, model, spoil, name):
 
 # Full disks and killed processes
 
-CALLS = dict(model=18, report=10, table=8, figure=5, run=63)  # that touch the disk
+CALLS = dict(model=21, report=10, table=8, figure=5, run=66)  # that touch the disk
 SAME_AGAIN = ("run", "model")  # what the same command, given again, makes whole
 
 
@@ -457,7 +457,7 @@ def formerly(names):
 def to_format_1(folder):
     "A saved model as the first version of this library wrote it."
     c = read(folder)
-    assert c["format"] == 2
+    assert c["format"] == 3
     c["format"], c["settings"] = 1, formerly(c["settings"])
     for part in ("modules", "history"):
         c[part] = {k: formerly(v) for k, v in c[part].items()}
@@ -478,7 +478,7 @@ def test_models_of_format_1_still_load(model, saved, folder, tmp_path):
         assert np.array_equal(again.sample_tokens(3, **ask), model.sample_tokens(3, **ask))
         assert np.array_equal(again.sample(3, **ask), model.sample(3, **ask))
     again.save(tmp_path / "again")
-    assert read(tmp_path / "again")["format"] == 2
+    assert read(tmp_path / "again")["format"] == 3
     for name in ("config.json", "tokenizer.safetensors", "prior.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
 

@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from conftest import THOROUGH
+from ncvq_nb.estimator.settings import EARLIER
 from ncvq_nb import NCVQ, cli
 from ncvq_nb.engine.failures import NonFiniteError
 from ncvq_nb.engine.tracking import RunLog, check_trackers
@@ -145,7 +146,7 @@ def test_tensorboard_has_the_settings(tmp_path):
     found = yaml.safe_load(file.read_text())
     assert found["epochs"] == "[8, 12]" and found["n_codes"] == 8 and found["ssl"] is None
     assert "lambda" in found["augment"] and found["seed"] == m.seed_ and found["length"] == 24
-    if_any = {"transformer", "clip", "integers", "warm_start"}  # noted where there are any
+    if_any = {*EARLIER, "warm_start"}  # noted where there are any
     assert set(found) > set(m.get_params()) - {"verbose", "device", "compile", *if_any}
     shown = {}
     for folder in {f.parent for f in tmp_path.glob("logs/*/events*")}:

@@ -6,6 +6,8 @@
 __all__ = ['ROWS', 'SHRINKAGE', 'TAILS', 'ObservationNoise', 'fit_noise', 'noise_level', 'drawn_noise']
 
 # %% ../../nbs/estimator/observation.ipynb #dab6c739
+from functools import partial
+
 import numpy as np
 import torch
 from einops import rearrange
@@ -18,7 +20,6 @@ from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/observation.ipynb #24ed0644
 ROWS, SHRINKAGE = 64, 20  # residuals kept of a class, at most; series that count as much as all
-TAILS = 10.0  # kurtosis up to which residuals count as Gaussian; that of a Gaussian is 3
 TAILS = 10.0  # kurtosis up to which residuals count as Gaussian; that of a Gaussian is 3
 
 
@@ -35,17 +36,19 @@ class ObservationNoise(nn.Module):
         super().__init__()
         self.config = dict(counts=list(counts), channels=channels, length=length)
         self.config["labelled"] = labelled
-        self.register_buffer("rows", torch.zeros(sum(counts), channels, length))
-        self.register_buffer("share", torch.full((len(counts),), 1 / len(counts)))  # $\pi$
+        zeros = partial(torch.zeros, dtype=torch.float32)
+        self.register_buffer("rows", zeros(sum(counts), channels, length))
+        self.register_buffer("share", zeros(len(counts)) + 1 / len(counts))  # $\pi$
 
     def variances(self) -> torch.Tensor:  # (C + 1, rows), or (1, rows) without labels
         "v: how much of each row is in the noise of each class; the last is that of no class."
-        n = torch.tensor(self.config["counts"], device=self.rows.device)
-        one = torch.eye(len(n), device=n.device) / n  # (C, C)
+        rows = torch.tensor(self.config["counts"], device=self.rows.device)
+        n = rows.float()
+        one = torch.eye(len(n), dtype=n.dtype, device=n.device) / n  # (C, C)
         every = (self.share / n)[None]
         a = (n / (n + SHRINKAGE))[:, None]
         table = torch.cat([(1 - a) * every + a * one, every])
-        return table.repeat_interleave(n, 1)[0 if self.config["labelled"] else -1 :]
+        return table.repeat_interleave(rows, 1)[0 if self.config["labelled"] else -1 :]
 
     def forward(
         self,
@@ -93,7 +96,8 @@ def fit_noise(
     for rows, mask in zip(r.split(counts), masks):
         if mask is not None:
             rows = rows * mask / mask.mean(0).clamp(min=1 / len(mask)).sqrt()
-        q, _ = torch.linalg.qr(torch.randn(len(rows), len(rows), generator=gen))
+        square = (len(rows), len(rows))
+        q, _ = torch.linalg.qr(torch.randn(square, generator=gen, dtype=torch.float32))
         parts.append(torch.einsum("ij,jcl->icl", q.to(rows.device), rows))
     noise.rows.copy_(torch.cat(parts))
     noise.share.copy_(y.bincount(minlength=len(counts)) / len(y))
@@ -110,6 +114,7 @@ def noise_level(
     return level
 
 
+@own_state()
 def drawn_noise(
     model,  # an NCVQ with a prior
     classes: np.ndarray,  # (n) class indices, C for no class
