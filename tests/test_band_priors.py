@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ncvq_nb import NCVQ
-from toys import says, sines, tiny
+from ncvq_nb.evaluation.present import figures
+from toys import as_dataset, says, sines, tiny
 
 KINDS = {
     "one transformer": dict(width=(4, 8), n_codes=(8, 6)),
@@ -66,6 +67,11 @@ def test_gaps_scores_and_frequency_rows(model):
     with says("rows must be of the high band"):
         model.impute(X, y, rows=0)
     assert np.isfinite(model.score_samples(X, y)).all()
+
+
+def test_pictures_show_the_tokens_of_each_band(model):
+    found = figures(model, as_dataset((X, y)))
+    assert {"tokens_low", "tokens_high", "samples"} <= set(found) and "tokens" not in found
 
 
 def test_saved_and_resumed(model, tmp_path):

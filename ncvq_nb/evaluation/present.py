@@ -117,7 +117,7 @@ def figures(
 
     codebook, s = tok.codebook.cpu(), model.encode(X)
     usage, _ = codebook_usage(s, len(codebook))
-    s_some, y_some = some(s, y, 4)
+    (s_some, y_some), (X_some, _) = some(s, y, 4), some(X, y, 4)
     through = f"series of the {shown.part} set through {tok.n_tokens} tokens and back"
     found = dict(
         reconstructions=plot_reconstructions(
@@ -125,10 +125,12 @@ def figures(
         ),
         training=plot_history(model.history_, title=f"{name}: training"),
         codebook=plot_codebook(codebook, usage, title=shown.n_series or None),
-        tokens=plot_tokens(
-            *(s_some, tok.grid, len(codebook)), X=some(X, y, 4)[0], y=y_some, codebook=codebook
-        ),
     )
+    names = ["tokens"] if len(tok.bands) == 1 else ["tokens_low", "tokens_high"]
+    for key, span, codes, grid in zip(names, tok.spans, tok.codes, tok.grids):
+        part, size = s_some[:, span] - codes.start, codes.stop - codes.start
+        own = dict(X=X_some, y=y_some, codebook=codebook[codes])
+        found[key] = plot_tokens(part, grid, size, **own)
     if shown.sets[4] is None:  # no samples without a prior
         return found
     points = _latents(model, *some(*shown.real(), 500), *shown.sets[4:], random_state)
