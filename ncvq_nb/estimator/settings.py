@@ -257,7 +257,8 @@ def differences(
 ) -> list[str]:  # "name was 1, now 2"
     "In what two settings differ, in words."
     other = [k for k in {**was, **now} if was.get(k) != now.get(k)]
-    return [f"{k} was {quoted(was.get(k))}, now {quoted(now.get(k))}" for k in other]
+    found = ((k, *(d.get(k, EARLIER.get(k)) for d in (was, now))) for k in other)
+    return [f"{k} was {quoted(a)}, now {quoted(b)}" for k, a, b in found]
 
 
 def renamed(
