@@ -92,6 +92,12 @@ class Encoder(nn.Sequential):
         layers += _residual_stack(dim, n_res_blocks, True)
         super().__init__(*layers, *([] if code_dim is None else [Pointwise(dim, code_dim)]))
 
+    def forward(
+        self,
+        u: torch.Tensor,  # (b, in_channels, f, t) images
+    ) -> torch.Tensor:  # (b, code_dim, f, t')
+        return super().forward(u.contiguous(memory_format=torch.channels_last))
+
 # %% ../nbs/03_autoencoder.ipynb #7721c895
 class Decoder(nn.Sequential):
     "From a grid (b, code_dim, f, t') to an image (b, out_channels, f, t) of the input's size."
@@ -121,3 +127,9 @@ class Decoder(nn.Sequential):
             if i > 1:
                 layers += [nn.BatchNorm2d(dim), nn.LeakyReLU(inplace=True)]
         super().__init__(*layers)
+
+    def forward(
+        self,
+        z: torch.Tensor,  # (b, code_dim, f, t') grids
+    ) -> torch.Tensor:  # (b, out_channels, f, t)
+        return super().forward(z.contiguous(memory_format=torch.channels_last))

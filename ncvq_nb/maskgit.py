@@ -68,6 +68,35 @@ def attention(
         return F.scaled_dot_product_attention(q, k, v)
     return dropout((q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1), p, generator) @ v
 
+# %% ../nbs/08_maskgit.ipynb #5cc16187
+class _RootMeanSquare(torch.autograd.Function):
+    "x over the root of its mean square, times a weight, in few passes over memory."
+
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        scale = torch.rsqrt(torch.linalg.vecdot(x, x) / x.shape[-1] + eps).unsqueeze(-1)
+        n = x * scale
+        ctx.save_for_backward(n, weight, scale)
+        return n * weight
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        n, weight, scale = ctx.saved_tensors
+        gn = g * weight
+        mean = torch.linalg.vecdot(gn, n).unsqueeze(-1) / n.shape[-1]
+        return torch.addcmul(gn, n, mean, value=-1) * scale, (g * n).flatten(0, -2).sum(0), None
+
+
+class RMSNorm(nn.RMSNorm):
+    "Root mean square layer normalisation (Zhang & Sennrich 2019, eq. 4)."
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (…, dim) -> (…, dim) float32
+        if x.device.type != "cpu":
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return _RootMeanSquare.apply(x.float(), self.weight, torch.finfo(torch.float32).eps)
+
 # %% ../nbs/08_maskgit.ipynb #5b0e6c72
 class Block(nn.Module):
     "Pre-norm attention and feed-forward network, each beside an identity."
@@ -75,7 +104,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int, head_dim: int, ff_mult: float, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.norm1, self.norm2 = nn.RMSNorm(dim), nn.RMSNorm(dim)
+        self.norm1, self.norm2 = RMSNorm(dim), RMSNorm(dim)
         self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=False)
         self.out = nn.Linear(heads * head_dim, dim, bias=False)
         w1, w2 = nn.Linear(dim, int(dim * ff_mult)), nn.Linear(int(dim * ff_mult), dim)
@@ -134,7 +163,7 @@ class MaskGIT(nn.Module):
         blocks = [Block(dim, heads, head_dim, ff_mult, dropout) for _ in range(depth)]
         self.blocks = nn.Sequential(*blocks)
         narrow, logits = nn.Linear(dim, code_dim), nn.Linear(code_dim, n_codes)
-        norms = nn.RMSNorm(dim), nn.LayerNorm(code_dim)
+        norms = RMSNorm(dim), nn.LayerNorm(code_dim)
         self.head = nn.Sequential(norms[0], narrow, nn.GELU(), norms[1], logits)
         for e in (self.token, self.label):
             nn.init.normal_(e.weight, std=0.02)
@@ -206,7 +235,8 @@ class MaskGITLoss(Objective):
             hidden = torch.cat([s[:, : span.start], part.masked_fill(masked, prior.mask_token)], 1)
             logits = prior(hidden, y, band=i, **how)  # (b, N_i, K_i)
             target = (part.clamp(max=codes.stop - 1) if self.partial else part) - codes.start
-            nll = F.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
+            found, wanted = logits.float().flatten(0, 1), target.flatten()
+            nll = F.cross_entropy(found, wanted, reduction="none").view_as(target)
             n = masked.sum().clamp(min=1) if self.partial else masked.sum()
             losses.append((nll * masked).sum() / (n * len(masks)))
         terms = {} if len(losses) == 1 else dict(zip(("low", "high"), losses))
