@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER_RULES', 'SAMPLING_RULES', 'NOISE_RULES', 'DECODING_DEFAULTS', 'PRIOR_RULES', 'TRAINING_RULES',
-           'PARAMETER_RULES', 'EARLIER', 'OF_PRIOR', 'PER_BAND', 'WINDOW', 'STAGES', 'STEPS', 'of_stage',
-           'check_settings', 'check_view', 'window_for', 'settings_of', 'differences', 'renamed', 'steps_for',
+           'PARAMETER_RULES', 'EARLIER', 'OF_PRIOR', 'PER_BAND', 'WINDOW', 'STAGES', 'of_stage', 'check_settings',
+           'check_view', 'window_for', 'settings_of', 'differences', 'renamed', 'default_steps', 'steps_for',
            'training_settings', 'is_captured', 'is_longer']
 
 # %% ../../nbs/estimator/settings.ipynb #04f9cd78
@@ -270,7 +270,12 @@ def renamed(
 
 # %% ../../nbs/estimator/settings.ipynb #fb2bd659
 STAGES = ("tokenizer", "prior")
-STEPS = (1000, 1500)  # optimiser steps of the stages where no epochs are given
+def default_steps(
+    stage: int,  # 0 for the tokenizer, 1 for the prior
+    n: int,  # series to train on
+) -> int:
+    "The optimiser steps of a stage where no epochs are given."
+    return 1000 if stage == 0 else min(500 + n, 6000)
 
 
 def steps_for(
@@ -281,7 +286,7 @@ def steps_for(
 ) -> int:
     "The optimiser steps of a stage."
     if epochs is None:
-        return STEPS[stage]
+        return default_steps(stage, n)
     return max(1, round(epochs * n / min(batch_size, n))) if epochs else 0
 
 # %% ../../nbs/estimator/settings.ipynb #ce9d95d7
