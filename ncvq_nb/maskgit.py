@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .engine.dropout import Dropout, dropout
 from .engine.objective import Losses, Objective
 from .engine.parameters import per_band
+from .engine.rms_norm import RMSNorm
 from .estimator.decoding import guidance_at, self_critic, token_probabilities
 from .estimator.decoding import unveiling_order
 from .stft import slices
@@ -67,35 +68,6 @@ def attention(
     if not p and (q.is_cuda or q.shape[-2] > 256):
         return F.scaled_dot_product_attention(q, k, v)
     return dropout((q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1), p, generator) @ v
-
-# %% ../nbs/08_maskgit.ipynb #5cc16187
-class _RootMeanSquare(torch.autograd.Function):
-    "x over the root of its mean square, times a weight, in few passes over memory."
-
-    @staticmethod
-    def forward(ctx, x, weight, eps):
-        scale = torch.rsqrt(torch.linalg.vecdot(x, x) / x.shape[-1] + eps).unsqueeze(-1)
-        n = x * scale
-        ctx.save_for_backward(n, weight, scale)
-        return n * weight
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        n, weight, scale = ctx.saved_tensors
-        gn = g * weight
-        mean = torch.linalg.vecdot(gn, n).unsqueeze(-1) / n.shape[-1]
-        return torch.addcmul(gn, n, mean, value=-1) * scale, (g * n).flatten(0, -2).sum(0), None
-
-
-class RMSNorm(nn.RMSNorm):
-    "Root mean square layer normalisation (Zhang & Sennrich 2019, eq. 4)."
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (…, dim) -> (…, dim) float32
-        if x.device.type != "cpu":
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return _RootMeanSquare.apply(x.float(), self.weight, torch.finfo(torch.float32).eps)
 
 # %% ../nbs/08_maskgit.ipynb #5b0e6c72
 class Block(nn.Module):

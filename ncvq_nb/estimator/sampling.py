@@ -7,6 +7,7 @@ __all__ = ['device_of', 'read_standardised', 'to_series', 'check_prior', 'class_
            'sample_ends', 'sample_tokens', 'decode_tokens', 'cut_like', 'known_tokens', 'check_tokens']
 
 # %% ../../nbs/estimator/sampling.ipynb #fd336c83
+import copy
 import numbers
 import warnings
 from collections.abc import Callable
@@ -131,6 +132,11 @@ def decoding_settings(
         per_band(v, model.bands, k)
     return found
 
+# %% ../../nbs/estimator/sampling.ipynb #970ffea7
+def _half(prior):
+    "A copy in bfloat16, for passes without gradients."
+    return copy.deepcopy(prior).to(torch.bfloat16).requires_grad_(False)
+
 # %% ../../nbs/estimator/sampling.ipynb #c1622e11
 def token_sampler(
     model,  # an NCVQ with a prior
@@ -145,6 +151,8 @@ def token_sampler(
     gen = torch.Generator(device).manual_seed(seed)
     untrained = model.classes_ is not None and not model.p_unconditional
     mixed = choose_precision(model.precision, device) == "bfloat16"
+    if mixed and not model.compile and device.type == "cpu":
+        prior, mixed = _half(prior), False
 
     def sampler(s, c):
         if untrained and (guided or (c == prior.no_class).any()):
