@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['own_stream', 'in_threads']
 
-# %% ../../nbs/grids/threads.ipynb #a3a633ee
+# %% ../../nbs/grids/threads.ipynb #2674faa2
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 import torch
 
-# %% ../../nbs/grids/threads.ipynb #b23b76f1
+# %% ../../nbs/grids/threads.ipynb #5f0e756c
 from ..engine.interrupts import check_interrupted, handing_on, held_interrupts
 
-# %% ../../nbs/grids/threads.ipynb #db9a4c55
+# %% ../../nbs/grids/threads.ipynb #293f3fac
 @contextmanager
 def own_stream(
     device: torch.device,  # where the work is done
@@ -34,7 +34,7 @@ def own_stream(
         finally:
             stream.synchronize()
 
-# %% ../../nbs/grids/threads.ipynb #bea73183
+# %% ../../nbs/grids/threads.ipynb #041b479a
 def _ended(futures):
     "Futures as they end; a signal that came to another thread is seen within a moment."
     left = set(futures)
@@ -67,9 +67,11 @@ def in_threads(
                     failed.append(error)
                 else:
                     yield future.result()
-        finally:  # also after a second Ctrl-C, and where the caller does not go on
+        except BaseException:  # a second Ctrl-C, or a caller that does not go on
             stop.set()
             pool.shutdown(wait=not heard(), cancel_futures=True)
+            raise
+        pool.shutdown()
         if stopped or heard():
             begun = len([said for said in stopped if said])
             raise KeyboardInterrupt(
