@@ -117,7 +117,7 @@ WRONG = [
     ('["barlow"]', '["barlo"]', "axes.augment.where.method must be an array of its values"),
     ("where = { method", "where = { methods", "axes.augment.where must be a table of axes above"),
     ("[axes.method]", "[axes.seed]", "axes has 'seed', which the table of results has already"),
-    ("naive = {", "barlow-warp = {", "two settings called 'barlow-warp', {'method': 'barlow-warp'}"),
+    ("naive = {", "barlow-warp = {", "two settings called 'barlow-warp', {'method'"),
     ("naive = { ", 'naive = { preset = "x", ', "axes.method.naive.preset must be one of"),
     ("naive = { ", "naive = { name = 3, ", "axes.method.naive.name must be a text, found 3"),
     ('warp = { augment = "warp" }', "", "axes.augment must be a table of named settings"),
