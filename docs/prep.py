@@ -32,6 +32,7 @@ ANNEXES = {  # sub-folders of nbs/, each behind those that it imports
     "drawing": "How figures are drawn",
     "estimator": "Parts of the estimator, and saved models",
     "evaluation": "Evaluation and reports",
+    "grids": "Grids of runs",
     "terminal": "Commands",
     "interop": "Other libraries",
     "bench": "Benchmark",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors; when the program runs, a name is loaded as soo
     from .evaluation.window_sets import recording_windows
     from .experiments import run_grid
     from .generator import NCVQ
+    from .grids.declared import read_grid
     from .io.archive import bundled, load_ucr
     from .io.files import read_dataset, read_series
 
@@ -30,6 +31,7 @@ _HOMES = {
     "load_ucr": "io.archive",
     "present": "evaluation.present",
     "read_dataset": "io.files",
+    "read_grid": "grids.declared",
     "read_series": "io.files",
     "recording_windows": "evaluation.window_sets",
     "run_grid": "experiments",

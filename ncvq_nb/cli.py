@@ -20,13 +20,15 @@ from .estimator.settings import NOISE_RULES, SAMPLING_RULES
 from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate as evaluate_model
 from .evaluation.present import figures, present
-from .evaluation.results import Results
+from .evaluation.results import AXES, Results
 from .evaluation.window_scores import add_window_scores, model_window_scores
 from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
+from .grids.declared import dataset_name, read_grid
 from .io.folders import place_for_file, place_for_folder
 from .io.storage import safe_file_name
-from .terminal.arguments import WORDS, add_data, add_decoding, add_model, add_option
+from .io.wording import listed
+from .terminal.arguments import COLUMNS, WORDS, add_data, add_decoding, add_model, add_option
 from .terminal.arguments import labels_by_name, model_of, place_for_arrays, read_data
 from .terminal.arguments import write_series
 
@@ -233,46 +235,85 @@ def _grid_parser():
     p = command_parser(
         "ncvq_grid",
         "Train and evaluate a model for every data set, method and seed that is not in DIR yet,\n"
-        "then print medians over seeds. A grid that was cut off goes on where it stopped.",
+        "then print medians over seeds. A grid that was cut off goes on where it stopped.\n"
+        "Larger grids are declared in a file of TOML: data sets, seeds, and axes of settings;\n"
+        "names of data sets after it are those to be computed now.",
         [
+            "ncvq_grid experiment.toml --out runs/experiment",
+            "ncvq_grid experiment.toml Wafer --out runs/experiment --together 8",
             "ncvq_grid GunPoint ArrowHead --seeds 0 1 2 --out runs/grid",
             "ncvq_grid GunPoint --methods naive vibcreg-warp barlow-slice --out runs/methods",
             "ncvq_grid GunPoint --out runs/grid --cluster tcp://10.0.0.1:8786",
         ],
     )
-    add_data(p, nargs="+")
+    data = "files (.npz, .csv, .ts and others), names of UCR sets, or the file of a grid (.toml)"
+    add_data(p, data, nargs="+")
     add_option(p, "out", required=True, metavar="DIR", help="folder of the grid")
     names = ["default", *METHODS]
-    how = dict(nargs="+", choices=names, default=["default"], metavar="METHOD")
+    how = dict(nargs="+", choices=names, metavar="METHOD")
     add_option(p, "methods", **how, help=f"{', '.join(names)} [default]")
-    add_option(p, "seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="[0 1 2]")
+    seeds = "[0 1 2, or those that the file declares]"
+    add_option(p, "seeds", nargs="+", type=int, metavar="N", help=seeds)
     add_option(p, "metrics", nargs="+", metavar="METRIC", help="columns of the table [all]")
     where = p.add_mutually_exclusive_group()
     here = "cells at a time on this machine, -1 for as many as it has cores [1]"
     add_option(where, "n_jobs", type=int, metavar="N", help=here)
+    beside = "cells at a time in threads of one process, as one GPU computes them"
+    add_option(where, "together", type=int, metavar="N", help=beside)
     there = (
         "a dask scheduler's address, or the file that `dask scheduler --scheduler-file` writes: "
         "cells go to its workers, which see DIR under the same name"
     )
     add_option(where, "cluster", metavar="ADDRESS", help=there)
+    add_option(p, "quiet", action="store_true", help="no line for each cell that ends")
     add_model(p, without=("random_state",))  # that is what --seeds are
     return p
 
 # %% ../nbs/13_cli.ipynb #d895cead
+def _declared(args):
+    "What the file of a grid declares, for the data sets that are named after it, if any are."
+    file, *names = args.data
+    for k in ("methods", "label", "test_fraction", *COLUMNS):
+        if getattr(args, k):
+            raise ValueError(f"--{k} is for data sets on the command line: write it into {file}")
+    found = read_grid(file, seeds=args.seeds, **given_settings(args, NCVQ))
+    known = {dataset_name(d): d for d in found["datasets"]}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name} is no data set of {file}: it has {listed(known, each=str)}")
+    return found | dict(datasets=[known[k] for k in names or known])
+
+
+def _asked(args):
+    "What the words of the command declare, or the file that they name."
+    if args.data[0].lower().endswith(".toml"):
+        return _declared(args)
+    common, methods = given_settings(args, NCVQ), args.methods or ["default"]
+    return dict(
+        datasets=[read_data(args, name, test=True) for name in args.data],
+        settings={m: {**common, **METHODS.get(m, {})} for m in methods},
+        seeds=[0, 1, 2] if args.seeds is None else args.seeds,
+        axes={m: dict(zip(AXES, m.split("-"))) for m in methods},
+    )
+
+# %% ../nbs/13_cli.ipynb #89eedf96
 def _grid(args):
-    common, out = given_settings(args, NCVQ), place_for_folder(args.out, "--out")
-    place_for_file(out / "results.csv", "--out")
-    data = [read_data(args, name, test=True) for name in args.data]
-    settings = {m: {**common, **METHODS.get(m, {})} for m in args.methods}
+    out = place_for_folder(args.out, "--out")
+    for name in ("results.csv", "results_tidy.csv"):
+        place_for_file(out / name, "--out")
+    asked = _asked(args)
+    how = dict(n_jobs=args.n_jobs, together=args.together, verbose=not args.quiet)
     with on_cluster(args.cluster) if args.cluster else nullcontext():
-        run_grid(data, settings, args.seeds, out, n_jobs=args.n_jobs)
+        run_grid(**asked, folder=out, **how)
     with FileLock(out / ".lock"):  # another grid may end at the same moment, with more rows
         results = Results.read(out)
         results.save(out / "results.csv")
+        results.save_tidy(out / "results_tidy.csv")
     if args.metrics and not set(args.metrics) <= set(results.metrics):
         print(results.table())  # before the error, what there is
     print(results.table(*(args.metrics or ())))
     print(f"\n{len(results)} runs, every metric: {out / 'results.csv'}")
+    print(f"a row for each run and metric: {out / 'results_tidy.csv'}")
     if n := len(results.failed):
         raise ValueError(
             f"{n} of {len(results) + n} cells failed; the reasons stand above, and in error.txt "

@@ -8,29 +8,36 @@ __all__ = ['METHODS', 'Cell', 'cell_identity', 'run_cell', 'run_grid', 'on_clust
 # %% ../nbs/12_experiments.ipynb #f41d79d4
 import json
 import sys
+import time
 import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from joblib import Parallel, delayed, parallel_config
-from joblib.parallel import get_active_backend
+from joblib import parallel_config
 
 # %% ../nbs/12_experiments.ipynb #29dbc844
+from . import __version__
 from .data import Dataset
 from .engine.distributed import ProcessGroup
 from .engine.identity import as_json
+from .engine.parameters import check_parameters, or_none, whole_number
+from .engine.runtime import find_device
 from .estimator.run_notes import noted_settings
 from .estimator.settings import differences, renamed, settings_of
 from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate
 from .evaluation.report import Report
-from .evaluation.results import Results
+from .evaluation.results import Results, note_axes
 from .generator import NCVQ
+from .grids.declared import dataset_name
+from .grids.threads import own_stream
+from .grids.time_left import CellCount
+from .grids.workers import current_cluster, n_workers, outcomes
 from .io.archive import find_dataset
 from .io.folders import place_for_folder
 from .io.storage import array_digest, parse_json, read_bounded, safe_file_name
@@ -126,6 +133,13 @@ def _refuse_longer(run, settings):
             "settings of before"
         )
 
+# %% ../nbs/12_experiments.ipynb #a37bad39
+def _facts(cell, data, model):
+    "What the report of a cell says about its run."
+    seconds = {f"{stage}_seconds": h["seconds"][-1] for stage, h in model.history_.items()}
+    where = dict(version=__version__, device=find_device(model.device).type)
+    return dict(cell=cell_identity(cell, data), **seconds, **where)
+
 # %% ../nbs/12_experiments.ipynb #3335aff9
 def _compute(cell):
     "Train and evaluate the model of a cell; an error goes into its folder."
@@ -138,22 +152,22 @@ def _compute(cell):
                     f"{data.name} has no test series, and a grid evaluates models on them: "
                     "read_dataset(file, test_fraction=0.3) sets some aside"
                 )
+            began = time.perf_counter()
             model = NCVQ(**cell.settings, random_state=cell.seed)
             _refuse_longer(folder / "run", settings_of(model))
             how = dict(run_dir=folder / "run", checkpoint_every=cell.checkpoint_every)
             model.fit(data.X_train, data.y_train, groups=data.groups_train, **how)
             asked = {"random_state": 0, "verbose": False, **cell.evaluation}
             report = evaluate(model, data, **asked)
-            report.settings["cell"] = cell_identity(cell, data)
-            for stage, history in model.history_.items():
-                report.settings[f"{stage}_seconds"] = history["seconds"][-1]
+            report.settings |= _facts(cell, data, model)
+            report.settings["cell_seconds"] = time.perf_counter() - began
             model.save(folder / "model", report=report)
             report.save(folder / "report")
             (folder / "error.txt").unlink(missing_ok=True)
     except Exception:
         write_atomically(folder / "error.txt", traceback.format_exc())
 
-
+# %% ../nbs/12_experiments.ipynb #de16d44b
 def run_cell(
     cell: Cell,
     wait: bool = False,  # for another process that is at it
@@ -169,15 +183,21 @@ def run_cell(
     return True
 
 # %% ../nbs/12_experiments.ipynb #3d31dbe1
-def _run_cells(cells, n_jobs, **kw):
-    "Run cells; for each, was it computed, or is another process at it?"
-    cluster = getattr(get_active_backend()[0], "client", None)
-    if cluster is None:
-        jobs = {} if n_jobs is None else {"n_jobs": n_jobs}
-        return Parallel(**jobs, batch_size=1)(delayed(run_cell)(c, **kw) for c in cells)
-    # A dask cluster gets all cells at once: joblib counts its workers once, and works here if
-    # there is one only; and it would wait for ever for a cell that dask gave up.
-    return cluster.gather([cluster.submit(run_cell, c, **kw, pure=False) for c in cells])
+def _outcome(cell, streams=False, **kw):
+    "Run a cell: was it computed, or is another process at it? Has it failed? Its seconds."
+    began = time.perf_counter()
+    with _stream_of(cell) if streams else nullcontext():
+        computed = run_cell(cell, **kw)
+    failed = computed and (cell.folder / "error.txt").exists()
+    return computed, failed, time.perf_counter() - began
+
+
+def _stream_of(cell):
+    "A CUDA stream for a cell; a device that cannot be is an error of the cell, not of the grid."
+    try:
+        return own_stream(find_device(cell.settings.get("device", "auto")))
+    except ValueError:
+        return nullcontext()
 
 
 def _check_asked(settings, evaluation):
@@ -198,7 +218,7 @@ def _cells(datasets, settings, seeds, folder, **rest):
     folder = Path(folder).absolute()  # workers may have another working directory
     cells = []
     for data in [datasets] if isinstance(datasets, (str, Path, Dataset)) else datasets:
-        name = data.name if isinstance(data, Dataset) else Path(data).stem
+        name = dataset_name(data)
         if not isinstance(data, Dataset) and Path(data).is_file():
             data = Path(data).absolute()
         for setting, params in settings.items():
@@ -213,6 +233,42 @@ def _cells(datasets, settings, seeds, folder, **rest):
         )
     return cells
 
+# %% ../nbs/12_experiments.ipynb #d9f2da30
+def _run_cells(cells, n_jobs, together, verbose):
+    "Run the cells that are not done, and say so as they end."
+    keys = [c.folder.parts[-3:] for c in cells]
+    before = {k: _seconds_of(c) for k, c in zip(keys, cells) if c.is_done()}
+    workers = dict(n_jobs=n_jobs, together=together)
+    count = CellCount(keys, before, partial(n_workers, **workers), shown=verbose)
+    to_do, waiting = [c for k, c in zip(keys, cells) if k not in before], False
+    while to_do:
+        busy, how = [], dict(wait=waiting, streams=together is not None)
+        for i, (computed, *ended) in outcomes(_outcome, to_do, **workers, **how):
+            if computed:
+                count.add(to_do[i].folder.parts[-3:], *ended)
+            else:
+                busy.append(to_do[i])
+        to_do, waiting = busy, True
+
+
+def _seconds_of(cell):
+    "What a cell that is done took; None where its report does not say."
+    return Report.load(cell.folder / "report.json").settings.get("cell_seconds")
+
+
+def _check_workers(n_jobs, together):
+    "Refuse numbers of workers that cannot be."
+    if (n := ProcessGroup().size) > 1:
+        raise RuntimeError(
+            f"run_grid trains a model in each process, but was started {n} times by accelerate "
+            "launch or torchrun, whose processes train one model together: start it without "
+            "them, with n_jobs"
+        )
+    check_parameters(dict(together=together), dict(together=or_none(whole_number(1))))
+    if together is not None and (n_jobs is not None or current_cluster() is not None):
+        where = "a dask cluster" if n_jobs is None else f"n_jobs={n_jobs}"
+        raise ValueError(f"together={together} is for threads of this process: leave {where} out")
+
 # %% ../nbs/12_experiments.ipynb #6b0c1d2e
 def run_grid(
     datasets: list,  # names of UCR sets, paths of files, or data sets
@@ -221,23 +277,24 @@ def run_grid(
     folder: str | Path,  # where the cells' folders go: folder/dataset/setting/seed
     *,
     n_jobs: int | None = None,  # cells at a time, -1: a core each; None: as parallel_config says
+    together: int | None = None,  # cells at a time in threads of this process, as for a GPU
     checkpoint_every: float | None = None,  # seconds between checkpoints of a cell, as in `fit`
+    axes: dict | None = None,  # setting → axis → value, as `read_grid` has it, for `Results.tidy`
+    verbose: bool = False,  # a line on the error stream for each cell that ends?
     **evaluation,  # of `evaluate`
 ) -> Results:  # a row for each model, and why any failed
     "Train and evaluate every data set × setting × seed that is not there yet."
-    if (n := ProcessGroup().size) > 1:
-        raise RuntimeError(
-            f"run_grid trains a model in each process, but was started {n} times by accelerate "
-            "launch or torchrun, whose processes train one model together: start it without "
-            "them, with n_jobs"
-        )
+    _check_workers(n_jobs, together)
     _check_asked(settings, evaluation)
     folder = place_for_folder(folder, "folder")
     rest = dict(evaluation=evaluation, checkpoint_every=checkpoint_every)
     cells = _cells(datasets, settings, seeds, folder, **rest)
     _check_finished(cells)
-    done = _run_cells(cells, n_jobs)
-    _run_cells([c for c, d in zip(cells, done) if not d], n_jobs, wait=True)
+    if axes:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # of another grid that notes its own
+            note_axes(folder, axes)
+    _run_cells(cells, n_jobs, together, verbose)
     return Results.read(folder)
 
 # %% ../nbs/12_experiments.ipynb #9db190d9

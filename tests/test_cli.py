@@ -95,7 +95,7 @@ WANTED = dict(
     demo="--out --quiet",
     encode="--out --label --test_fraction --features",
     impute="--out --label --by_label --n_samples --random_state",
-    grid="--out --methods --seeds --metrics --n_jobs --cluster",
+    grid="--out --methods --seeds --metrics --n_jobs --together --cluster --quiet",
 )
 
 
@@ -588,6 +588,15 @@ def test_the_demonstration_writes_beside_it_whatever_the_set_is_called(tmp_path,
 # Grids
 
 
+DECLARED = """
+datasets = [{{ path = "{}" }}, "GunPoint"]
+seeds = [0]
+axes.method = {{ naive = {{ ssl = "none" }}, barlow = {{ ssl = "barlow" }} }}
+axes.augment = {{ where = {{ method = ["barlow"] }}, slice = {{ augment = "slice" }} }}
+axes.prior = {{ codebook = {{ finetune_codebook = true, name = "" }} }}
+"""
+
+
 def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, quick, capsys):
     methods = ["--methods", "naive", "barlow-slice"]
     args = [folder / "toy.npz", "--out", tmp_path, "--seeds", 0, *methods, *GRID_OPTIONS]
@@ -598,9 +607,31 @@ def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, quic
     times = [p.stat().st_mtime_ns for p in reports]
     for p in reports:
         assert "| FID |" in (p.parent / "model" / "README.md").read_text(encoding="utf-8")
-    table = capsys.readouterr().out
+    table, lines = capsys.readouterr()
     assert "barlow-slice" in table and "naive" in table and "2 runs" in table
-    assert call(cli.grid, *args) == 0 and capsys.readouterr().out == table
+    assert "grid: 2 cells\n" in lines and "; 2 of 2 done, in " in lines.splitlines()[-1]
+    rows = list(csv.DictReader((tmp_path / "results_tidy.csv").open()))
+    slices = [r for r in rows if r["setting"] == "barlow-slice" and r["metric"] == "FID"]
+    assert [r["reference"] for r in slices][:2] == ["", "floor"]
+    (digest,) = {r["data"] for r in rows}
+    known = dict(dataset="toy", method="barlow", augment="slice", prior="", seed="0", data=digest)
+    assert known.items() <= slices[0].items() and len(digest) == 16
+    assert slices[0]["version"] == ncvq_nb.__version__ and float(slices[0]["seconds"]) > 0
+    assert call(cli.grid, *args, "--quiet") == 0 and capsys.readouterr() == (table, "")
+    declared = tmp_path / "grid.toml"
+    declared.write_text(DECLARED.format(folder / "toy.npz"))  # the same runs
+    again = ["--out", tmp_path, "--quiet", *GRID_OPTIONS]
+    for words, said in (
+        ([declared, "tow", *again], "tow is no data set of"),
+        ([declared, *again, "--methods", "naive"], "--methods is for data sets on the command"),
+        ([declared, *again, "--label", "last"], "--label is for data sets on the command line"),
+        ([declared, *again, "--ssl", "vicreg"], "axes.method sets ssl"),
+    ):
+        assert call(cli.grid, *words) == 2
+        one_line(capsys, said)
+    assert call(cli.grid, declared, "toy", *again) == 0 and capsys.readouterr() == (table, "")
+    rows = list(csv.DictReader((tmp_path / "results_tidy.csv").open()))
+    assert {r["prior"] for r in rows} == {"codebook"}
     assert [p.stat().st_mtime_ns for p in reports] == times
     assert call(cli.grid, *args, "--metrics", "FID", "FIT") == 2
     said = capsys.readouterr()

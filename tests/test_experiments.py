@@ -30,7 +30,7 @@ from ncvq_nb.engine.checkpoints import load_checkpoint
 from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.experiments import Cell, cell_identity, on_cluster, run_cell
 from conftest import THOROUGH
-from toys import DRIVERS, ENV, ONE_THREAD, SETTINGS, as_dataset, noise, posix, says
+from toys import DRIVERS, ENV, ONE_THREAD, SETTINGS, as_dataset, noise, posix, says, weights
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -44,6 +44,7 @@ OPTIONS = [w for k, v in TINY.items() for w in (f"--{k}", str(v).strip("()").rep
 CELLS = [(s, i) for s in GRID for i in (0, 1)]
 DATA = as_dataset(noise(), noise(seed=1), name="noise")
 BROKEN = dict(dim="wrong")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,6 +110,8 @@ def test_a_cell_that_is_done_is_left_alone(done):
     assert files(done.cell) == before
     report = Report.load(done.cell / "report.json")
     assert report.settings["tokenizer_seconds"] > 0 and report.settings["prior_seconds"] > 0
+    assert report.settings["version"] == nv.__version__ and report.settings["device"] == DEVICE
+    assert report.settings["cell_seconds"] > report.settings["prior_seconds"]
     cell = Cell(DATA, SETTINGS, 0, done.cell, QUICK)
     assert cell.is_done() and report.settings["cell"] == cell_identity(cell, DATA)
     assert replace(cell, evaluation={**QUICK, "verbose": True}) != cell
@@ -297,18 +300,82 @@ def test_threads_take_turns_at_the_global_generator():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_grid_in_threads_ends_in_the_same_bytes(one, tmp_path, monkeypatch):
-    threads, fit = {}, NCVQ.fit
+@pytest.fixture
+def foreground():
+    "As in a terminal; a process that was started in the background ignores Ctrl-C."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def press(folder, n):
+    "Ctrl-C as soon as so many cells have a checkpoint."
+    while len({p.parents[2] for p in folder.glob("*/*/*/run/*/checkpoint-*")}) < n:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def in_run_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("run_")]
+
+
+@posix
+def test_a_grid_in_threads_outlives_ctrl_c_and_ends_in_the_same_bytes(
+    one, tmp_path, monkeypatch, foreground, capsys
+):
+    "Another cell, which cannot work, takes none of them along; joblib's threads do the rest."
+    threads, fit, settings = {}, NCVQ.fit, {"broken": BROKEN, **GRID}
 
     def noted(self, *args, **kw):
-        threads[self.ssl, self.random_state] = threading.get_ident()
+        threads[self.ssl, self.random_state] = threading.current_thread().name
         return fit(self, *args, **kw)
 
     monkeypatch.setattr(NCVQ, "fit", noted)
+    how = dict(together=3, verbose=True, **QUICK)
+    with ThreadPoolExecutor(1) as pool:
+        pressed = pool.submit(press, tmp_path, 2)
+        with says("2 runs stopped between two steps", "goes on", kind=KeyboardInterrupt):
+            run_grid([DATA], settings, [0], tmp_path, checkpoint_every=0, **how)
+        pressed.result()
+    assert not Results.read(tmp_path) and not in_run_threads()
+    assert not list(tmp_path.rglob("begun.txt"))  # nobody was killed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    results = run_grid([DATA], settings, [0], tmp_path, **how)
+    assert list(results.failed) == ["noise/broken/0"] and len(results) == 2
+    assert len({name for name in threads.values() if name.startswith("run_")}) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "grid: 3 cells" and re.search(r" 2 of 3 done, 1 failed, in \d+ s$", said[-1])
+    (tmp_path / "noise" / "broken" / "0" / "error.txt").unlink()
     with parallel_config(backend="threading", n_jobs=4):
         run_grid([DATA], GRID, [0, 1], tmp_path, **QUICK)  # n_jobs is that of the context
-    assert len(threads) == 4 and len(set(threads.values())) > 1
+    assert len({threads[ssl, 1] for ssl in (None, "vibcreg")}) == 2
     assert_same(one, tmp_path)
+
+
+def test_what_cannot_be_together_is_refused(tmp_path):
+    for how, said in (
+        (dict(together=0), "together must be None or a whole number of at least 1, found 0"),
+        (dict(together=2, n_jobs=2), "together=2 is for threads of this process: leave n_jobs=2"),
+    ):
+        with says(said):
+            run_grid([DATA], GRID, [0], tmp_path / "g", **how)
+    assert not (tmp_path / "g").exists()
+    r = run_grid([DATA], {"s": dict(device="nowhere")}, [0], tmp_path, together=2)
+    assert "device must be" in r.failed["noise/s/0"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_runs_together_on_a_gpu_end_in_the_weights_of_single_runs(tmp_path):
+    settings = {k: v | dict(compile=True, device="cuda") for k, v in GRID.items()}
+    alone = run_grid([DATA], settings, [0, 1], tmp_path / "alone", **QUICK)
+    beside = run_grid([DATA], settings, [0, 1], tmp_path / "beside", together=4, **QUICK)
+    assert not alone.failed and not beside.failed
+    for cell in (tmp_path / "alone").glob("noise/*/*"):
+        places = (cell, tmp_path / "beside" / cell.relative_to(tmp_path / "alone"))
+        a, b = (weights(NCVQ.load(place / "model")) for place in places)
+        for k in a:
+            torch.testing.assert_close(a[k], b[k], rtol=1e-3, atol=1e-4)
 
 
 # Dask

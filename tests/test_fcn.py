@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -231,6 +233,23 @@ def test_real_series_pass_as_real():
 def files(folder):
     "What lies there: name → the file's number, which is another when it was written again."
     return {p.name: p.stat().st_ino for p in folder.iterdir()}
+
+
+def test_threads_wait_for_whoever_trains_it(tmp_path, monkeypatch):
+    d, trained, fit = toy(), [], FCNClassifier.fit
+
+    def slowly(self, X, y):
+        trained.append(True)
+        time.sleep(0.1)
+        return fit(self, X, y)
+
+    monkeypatch.setattr(FCNClassifier, "fit", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(fcn_for, d, cache_dir=tmp_path, **QUICK) for _ in range(3)]
+        found = [run.result().predict(d.X_test) for run in runs]
+    assert len(trained) == 1
+    assert_array_equal(found[0], found[1])
+    assert_array_equal(found[0], found[2])
 
 
 def test_the_cached_classifier_is_the_one_that_was_trained(tmp_path):

@@ -4,20 +4,22 @@ import json
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from toys import fingerprint, fitted, posix, says, sines, tiny
+from toys import as_dataset, fingerprint, fitted, posix, says, sines, tiny
 
-from ncvq_nb import NCVQ
+from ncvq_nb import NCVQ, evaluate
 from ncvq_nb.engine.checkpoints import load_checkpoint, of_prefix
-from ncvq_nb.engine.interrupts import Interrupted, held_interrupts
+from ncvq_nb.engine.interrupts import Interrupted, handing_on, held_interrupts
 from ncvq_nb.estimator import stages
 
 X, Y = sines()
+QUIET = dict(cache_dir=False, verbose=False)
 TEN = dict(batch_size=5, epochs=4)  # ten steps in each stage
 
 
@@ -27,6 +29,19 @@ def foreground():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def test_an_evaluation_ends_between_two_parts_where_its_thread_is_to_end():
+    "A thread of a grid hears what the main thread heard."
+    asked, model = [], SimpleNamespace(sample=lambda n, random_state: X[:n])
+
+    def heard():
+        asked.append(True)
+        return len(asked) > 2
+
+    with pytest.raises(KeyboardInterrupt):
+        handing_on(heard).run(evaluate, model, as_dataset((X, Y)), fcn=dict(max_steps=1), **QUIET)
+    assert len(asked) == 3
 
 
 def press(stage, step):

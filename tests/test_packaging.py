@@ -43,7 +43,7 @@ def imported(path):
             walk(child, guarded or isinstance(child, (ast.FunctionDef, ast.Try)))
 
     walk(ast.parse(path.read_text(encoding="utf-8")), False)
-    ours = {*sys.stdlib_module_names, "ncvq_nb"}
+    ours = {*sys.stdlib_module_names, "ncvq_nb", "tomllib"}  # from Python 3.11 on
     return {normal(NAMES.get(k, k)): v for k, v in found.items() if k not in ours}
 
 

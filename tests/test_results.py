@@ -10,6 +10,7 @@ import pytest
 
 from ncvq_nb import Report, Results
 from ncvq_nb.evaluation.report import ReferenceValue, Row
+from ncvq_nb.evaluation.results import note_axes
 from toys import posix, says
 
 KEYS = "dataset,setting,seed,FID"
@@ -53,6 +54,36 @@ def test_values_that_are_missing_or_no_numbers_are_left_out():
     del r[1]["FID"]
     assert r.summary("FID")[0]["FID"] == (2.0, 1.0, 3.0)
     r.plot("FID", "IS")
+
+
+def test_the_tidy_table_has_a_row_for_each_run_metric_and_reference(tmp_path):
+    floor = ReferenceValue("floor", 0.25, "real train")
+    place = cell(tmp_path, 0, Row("FID", 1.5, references=(floor,)), Row("IS", float("nan")))
+    report = Report.load(place / "report")
+    report.settings |= dict(tokenizer_seconds=2.0, prior_seconds=1.5, version="0.1", device="cpu")
+    report.settings["cell"] = dict(data="0123456789abcdef")
+    report.save(place / "report")
+    cell(tmp_path, 1, Row("FID", 2.5), setting="older")  # before any of this was noted
+    note_axes(tmp_path, {"small": dict(method="naive", width="8")})
+    found = Results.read(tmp_path)
+    found.save_tidy(tmp_path / "tidy.csv")
+    head, *lines = (tmp_path / "tidy.csv").read_text().splitlines()
+    assert head == (
+        "dataset,setting,method,augment,prior,width,seed,metric,reference,value,"
+        "seconds,version,data,device"
+    )
+    known = "3.5,0.1,0123456789abcdef,cpu"
+    assert lines == [
+        "toy,older,,,,,1,FID,,2.5,,,,",
+        f"toy,small,naive,,,8,0,FID,,1.5,{known}",
+        f"toy,small,naive,,,8,0,FID,floor,0.25,{known}",
+        f"toy,small,naive,,,8,0,IS,,,{known}",
+    ]
+    digest = hashlib.sha256((tmp_path / "tidy.csv").read_bytes()).hexdigest()
+    assert (tmp_path / "tidy.csv.sha256").read_text() == f"{digest}  tidy.csv\n"
+    assert [r["value"] for r in found.tidy()][:3] == [2.5, 1.5, 0.25]
+    stored = Results.load(STORED / "quality.csv")  # of a table, which knows no more than itself
+    assert len(stored.tidy()) == sum(len(r) - 3 for r in stored)
 
 
 def test_reports_become_rows(tmp_path):

@@ -6,7 +6,6 @@
 __all__ = ['decay_groups', 'adamw', 'cuda_graph', 'Stepper']
 
 # %% ../../nbs/engine/stepper.ipynb #b8f0addf
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +14,7 @@ from torch import nn
 
 from .distributed import ProcessGroup, all_reduce_mean
 from .objective import Losses, Objective
+from .runtime import TURN
 
 # %% ../../nbs/engine/stepper.ipynb #66e44c64
 def decay_groups(
@@ -46,16 +46,15 @@ def adamw(
     return torch.optim.AdamW(decay_groups(module, weight_decay), fused=fused, **rate)
 
 # %% ../../nbs/engine/stepper.ipynb #e2b20339
-_one_capture = threading.Lock()  # at a time: the device is waited for when one begins
-
-
 def cuda_graph(
     f: Callable,  # without arguments; operations on the GPU alone
     generator: torch.Generator,  # that it draws from, besides the global one
 ) -> tuple[Callable, object]:  # what repeats it, and its result: tensors that are filled anew
     "Capture a function's work on the GPU, without doing it."
     graph, device = torch.cuda.CUDAGraph(), generator.device
-    with _one_capture, torch.cuda.device(device):
+    # one at a time, for the device is waited for when it begins; and nobody seeds or reads the
+    # global generator meanwhile, which is part of the capture
+    with TURN, torch.cuda.device(device):
         graph.register_generator_state(generator)
         stream = torch.cuda.Stream(device)
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):

@@ -9,8 +9,11 @@ __all__ = ['PUBLISHED', 'FCNClassifier', 'fcn_for']
 import json
 import math
 import numbers
+import os
 import sys
+import threading
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +309,11 @@ def fcn_file(fcn, X, y, name, folder):
     return folder / f"fcn-{name}-{key[:16]}.safetensors"
 
 # %% ../../nbs/evaluation/fcn.ipynb #e4dab5c6
+_training = defaultdict(threading.Lock)  # of a file: threads wait for whoever makes it
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_training.clear)
+
+
 def fcn_for(
     data,  # a `Dataset`, or anything with X_train, y_train and, for the file's name, name
     *,
@@ -324,17 +332,18 @@ def fcn_for(
         return fcn.fit(X, y)
     folder = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
     path = fcn_file(fcn, X, y, name, folder)
-    if path.exists() and not refresh:
+    with _training[path]:
+        if path.exists() and not refresh:
+            try:
+                return load_fcn(fcn, path)
+            except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as e:
+                said = f"the cached classifier {path} is damaged ({shortened(str(e), 200)}): "
+                warnings.warn(said + "it is trained again and replaced", stacklevel=2)
+        fcn.fit(X, y)
         try:
-            return load_fcn(fcn, path)
-        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as e:
-            said = f"the cached classifier {path} is damaged ({shortened(str(e), 200)}): "
-            warnings.warn(said + "it is trained again and replaced", stacklevel=2)
-    fcn.fit(X, y)
-    try:
-        save_fcn(fcn, path)
-    except (OSError, ValueError) as e:
-        said = f"the trained classifier cannot be kept in {path.parent} ({e}); "
-        said += "set cache_dir or NCVQ_CACHE to a folder that can be written"
-        warnings.warn(said, stacklevel=2)
-    return fcn
+            save_fcn(fcn, path)
+        except (OSError, ValueError) as e:
+            said = f"the trained classifier cannot be kept in {path.parent} ({e}); "
+            said += "set cache_dir or NCVQ_CACHE to a folder that can be written"
+            warnings.warn(said, stacklevel=2)
+        return fcn

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import check_labels, check_series
+from ..engine.interrupts import check_interrupted
 from .filled import Filled
 from .report import Report
 from ..io.gaps import fill_gaps
@@ -100,6 +101,7 @@ class Evaluation:
     @contextmanager
     def part(self, name):
         "Show progress; what is added to the rows belongs to the report."
+        check_interrupted()
         self.bar.set_description(name)
         yield self.report.rows
         self.bar.update()

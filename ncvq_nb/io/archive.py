@@ -64,14 +64,14 @@ def _read_from(folder, name):
     return data
 
 # %% ../../nbs/io/archive.ipynb #badf8241
-def _archive_names():
+def archive_names():
     "The names of the 128 sets of the UCR archive and of the 30 of the UEA archive."
     return (files("ncvq_nb") / "datasets" / "names.txt").read_text().split()
 
 
 def _unknown(name, why, folder=None):
     "The error for a set that was not found, with the names that may have been meant."
-    names = {*_archive_names(), *bundled()}
+    names = {*archive_names(), *bundled()}
     if folder:
         names |= {p.stem.removesuffix("_TRAIN") for p in folder.iterdir()}
     meant = {n.lower(): n for n in names - {name}}
@@ -127,7 +127,7 @@ def load_ucr(
         raise _unknown(name, f"there is {places} in {str(folder)!r}", folder)
     if name in bundled():
         return _read_bundled(name)
-    if name not in _archive_names():
+    if name not in archive_names():
         raise _unknown(name, f"{quoted(name)} is no set of the UCR or UEA archive", folder)
     return _read_by_aeon(name)
 
@@ -142,7 +142,7 @@ def find_dataset(
     if is_frame(data):
         return read_dataset(data, **kw)
     path = Path(data)
-    named = str(data) in {*bundled(), *_archive_names()}
+    named = str(data) in {*bundled(), *archive_names()}
     if path.suffix.lower() in KINDS:
         return read_dataset(data, **kw)
     if path.exists() and not (path.is_dir() and named):
