@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Estimate', 'check_confidence', 'numbers', 'mean_estimate', 'mean_difference', 'replication', 'read_published',
-           'side_by_side', 'Difference', 'differences', 'difference_table', 'verdict']
+           'side_by_side', 'as_runs', 'Difference', 'differences', 'difference_table', 'verdict']
 
 # %% ../../nbs/evaluation/comparison.ipynb #bd0d23f5
 import csv
@@ -18,7 +18,7 @@ from scipy.stats import t
 
 # %% ../../nbs/evaluation/comparison.ipynb #0ca2ca30
 from .report import format_number
-from .run_table import by_thesis, mean_values
+from .run_table import RunTable, by_thesis, mean_values
 from ..io.markup import markdown_line, markdown_table
 from ..io.storage import read_bounded
 from ..io.wording import listed, quoted, shortened
@@ -234,6 +234,20 @@ def side_by_side(
     head = ["", "", *variants]
     body = markdown_table(head, rows, "ll" + "r" * len(variants))
     return f"{body}\n\n{' '.join(map(markdown_line, said))}"
+
+# %% ../../nbs/evaluation/comparison.ipynb #3d2b689a
+def as_runs(
+    published: list,  # of `read_published`
+    aggregate: str = "mean",  # what a cell is of its runs; those tables are taken
+) -> RunTable:  # seed 0
+    "Published cells as a table of runs."
+    rows = RunTable()
+    for r in published:
+        if r["aggregate"] == aggregate:
+            row = {k: r[k] for k in ("dataset", "method", "variant", "metric")}
+            row |= dict(augment=r["augmentation"], setting=r["variant"], seed=0)
+            rows.append(row | dict(reference="", value=r["right"]))
+    return rows
 
 # %% ../../nbs/evaluation/comparison.ipynb #82bb6208
 class Difference(NamedTuple):

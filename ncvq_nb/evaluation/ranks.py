@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import f, friedmanchisquare, rankdata, studentized_range
 
 # %% ../../nbs/evaluation/ranks.ipynb #8c05adcf
-from ..drawing.layout import short_labels
+from ..drawing.layout import check_figure, short_labels
 from ..drawing.style import Figure, new_figure, styled
 from .report import format_number
 from ..io.markup import markdown_table
@@ -144,7 +144,7 @@ def nemenyi_distance(
     return float(q * np.sqrt(k * (k + 1) / (6 * n)))
 
 # %% ../../nbs/evaluation/ranks.ipynb #97940b84
-def _draw(ax, found, width):
+def _draw(ax, found):
     "The axis of ranks on top, a line from each method to its name, and a bar for each group."
     k, order = len(found.names), np.argsort(found.ranks, kind="stable")
     left, names = (k + 1) // 2, short_labels(found.names, 24)
@@ -214,15 +214,20 @@ class Ranks:
         ]
         return markdown_table(head, rows, "l" + "r" * (len(head) - 1))
 
+    @property
+    def height(self) -> float:
+        "Inches that the diagram needs."
+        return 0.22 * (2.1 + 0.3 * len(self.groups) + (len(self.names) + 1) // 2)
+
     @styled
     def plot(
         self,
         width: float = 7.0,  # inches
+        fig=None,  # matplotlib figure or subfigure; None: a new one
     ) -> Figure:  # of matplotlib
         "The critical-difference diagram: best on the left, a bar joins what is not told apart."
-        rows = 2.1 + 0.3 * len(self.groups) + (len(self.names) + 1) // 2
-        fig = new_figure(width, 0.22 * rows)
-        _draw(fig.subplots(), self, width)
+        fig = check_figure(fig) or new_figure(width, self.height)
+        _draw(fig.subplots(), self)
         return fig
 
     def _repr_markdown_(self):
