@@ -156,7 +156,7 @@ def read_published(
             raise ValueError(f"there is no column {listed(missing)}")
         found = [
             {**r, "table": int(r["table"]), "value": float(r["value"])}
-            | {"right": float(r.get("corrected") or r["value"])}
+            | {"printed": r["value"], "right": float(r.get("corrected") or r["value"])}
             | {"variant": " ".join(p for p in (r["method"], r["augmentation"]) if p != "none")}
             for r in rows
         ]
@@ -171,12 +171,12 @@ def _ours(runs, metrics, how, cells):
     ours, differences = [], []
     for published in cells.values():
         if published is None:
-            ours.append("–")
+            ours.append("")
             differences.append("")
             continue
         v = runs.where(variant=published["variant"]).values(*metrics)
         found, right = replication(v, how=how), published["right"]
-        ours.append(format_number(found.value))
+        ours.append(format_number(found.value) if found.n else "")
         d = Estimate(*(x - right for x in found[:3]), found.n)
         mark = " *" if d.is_clear else ""
         differences.append(d.text(sign=True) + mark if found.n else "")
@@ -186,7 +186,7 @@ def _ours(runs, metrics, how, cells):
 def _printed(cells):
     "Published values; a dagger where the runs behind them say another one."
     return [
-        "–" if c is None else format_number(c["value"]) + ("†" if c["value"] != c["right"] else "")
+        "–" if c is None else c["printed"] + ("†" if c["value"] != c["right"] else "")
         for c in cells.values()
     ]
 
@@ -219,18 +219,18 @@ def side_by_side(
         lines = _ours(own, ours, how, of_set)
         if all(d == "" for d in lines[1]):
             missing.append(dataset)
-            rows.append(["", "ours", *["–"] * len(variants)])
+            rows.append(["", "ours: not computed", *[""] * len(variants)])
             continue
         missing += [f"{dataset} {v}" for v, d in zip(variants, lines[1]) if d == "" and of_set[v]]
         rows += [["", "ours", *lines[0]], ["", "ours − published", *lines[1]]]
     said = [f"Table {table}, {metric}, {how} over seeds; ours: {' + '.join(ours)}."]
-    said.append("\\* not what four more runs of ours would give (95 %).")
+    said.append("* not what four more runs of ours would give (95 %).")
     if wrong:
         right = (f"{c['dataset']} {c['variant']} {format_number(c['right'])}" for c in wrong)
         right = listed([*right], 40, str)
         said.append(f"† printed in error; the thesis' runs say, and we compare with: {right}.")
     if missing:
-        said.append(f"– not computed: {listed(missing, 120, str)}.")
+        said.append(f"Not computed: {listed(missing, 120, str)}.")
     head = ["", "", *variants]
     body = markdown_table(head, rows, "ll" + "r" * len(variants))
     return f"{body}\n\n{' '.join(map(markdown_line, said))}"

@@ -18,12 +18,13 @@ import numpy as np
 
 # %% ../../nbs/evaluation/run_table.ipynb #74c45437
 from ..engine.history import current_names
-from ..io.markup import markdown_table
+from ..io.markup import markdown_line, markdown_table
 from ..io.storage import parse_json, read_bounded
 from ..io.wording import listed, quoted, shortened
 
 # %% ../../nbs/evaluation/run_table.ipynb #69d437ad
 _COLUMNS = ("dataset", "setting", "method", "augment", "seed", "metric", "reference", "value")
+_NO_AXES = {*_COLUMNS, "seconds", "version", "data", "device", "variant"}
 _MOST_BYTES = 2**26  # of a table, unpacked
 
 
@@ -115,6 +116,10 @@ class RunTable(list):
         sums = [sum(v) for _, v in ordered if len(v) == len(metrics)]
         return np.array([v for v in sums if math.isfinite(v)])
 
+    def axes(self) -> list:
+        "The columns in which runs may differ, besides data set, setting, method and augmentation."
+        return [c for c in (self[0] if self else ()) if c not in _NO_AXES]
+
     def seeds(self) -> int:
         "The largest number of runs in a cell."
         runs = {}
@@ -131,7 +136,9 @@ class RunTable(list):
         rows = [[s, *(len(count.get((s, v), ())) or "–" for v in variants)] for s in sets]
         if not rows:
             return "no runs yet"
-        return markdown_table(["runs", *variants], rows, "l" + "r" * len(variants))
+        facts = (f"{c}: {listed(self.distinct(c), 12, str)}" for c in self.axes() + ["version"])
+        text = markdown_table(["runs", *variants], rows, "l" + "r" * len(variants))
+        return f"{text}\n\n{markdown_line('; '.join(facts))}."
 
     def _repr_markdown_(self):
         return self.summary()
@@ -140,16 +147,13 @@ class RunTable(list):
         n = len({(r["dataset"], r["setting"], r["seed"]) for r in self})
         return f"RunTable({n} runs, {len(self)} rows)"
 
-# %% ../../nbs/evaluation/run_table.ipynb #29c1179b
-_NO_AXES = {*_COLUMNS, "seconds", "version", "data", "device", "variant"}
-
 # %% ../../nbs/evaluation/run_table.ipynb #252e4208
 def main_runs(
     runs: RunTable,
 ) -> tuple:  # the rows kept, and axis → the value kept, of axes with several values
     "The runs at the most frequent value of every axis but method and augmentation."
     chosen = {}
-    for axis in [c for c in (runs[0] if runs else ()) if c not in _NO_AXES]:
+    for axis in runs.axes():
         counts = {}
         for r in runs:
             if r[axis]:
