@@ -113,7 +113,7 @@ def mean_difference(
 _BEST = {"mean": np.mean, "max": np.max, "min": np.min}
 
 
-def _draws(v, m, how, k=20_000):
+def _draws(v, m, how, k=10_000):
     "The statistic of m more runs, k times."
     rng, n = np.random.default_rng(0), len(v)
     sigma = np.sqrt((n - 1) * v.var(ddof=1) / rng.chisquare(n - 1, k))
@@ -210,6 +210,7 @@ def side_by_side(
         raise KeyError(f"{said}; there are {listed(there, 20)}")
     variants = by_thesis({v: None for row in cells.values() for v in row})
     mean_values(runs.where(dataset=[*cells], variant=variants), *ours)  # refuses mixed settings
+    runs = runs.where(metric=ours, reference="")
     rows, missing, wrong = [], [], []
     for dataset, row in cells.items():
         of_set = {v: row.get(v) for v in variants}
@@ -274,7 +275,8 @@ def differences(
 ) -> list[Difference]:  # of every other variant
     "Each variant against the baseline, on the data sets that have both."
     mean_values(runs, *metrics)  # refuses mixed settings
-    sets, found = runs.where(metric=metrics).distinct("dataset"), []
+    runs = runs.where(metric=metrics, reference="")
+    sets, found = runs.distinct("dataset"), []
     for variant in by_thesis(runs.distinct("variant")):
         if variant == baseline:
             continue
@@ -315,6 +317,7 @@ def verdict(
     found: list,  # of `differences`, for one metric
     metric: str,  # its name
     better: str = "higher",  # or "lower"
+    baseline: str = "naive",  # that of `differences`
 ) -> str:  # Markdown, a sentence
     "What the differences say, in words."
     found = [d for d in found if d.mean.n]
@@ -332,7 +335,7 @@ def verdict(
     total = sum(d.higher + d.lower + d.unclear for d in found)
     said = (
         f"**{metric}** ({better} is better): in {total} pairs of a data set and a variant, seeds "
-        f"tell it apart from the baseline as better in {wins} and as worse in {losses}. "
+        f"tell it apart from {baseline} as better in {wins} and as worse in {losses}. "
     )
     if n_sets < 2:
         return said + "One data set says nothing about others."

@@ -28,7 +28,8 @@ def _spans_much(values):
 
 
 def _variant_panel(ax, runs, metric, look):
-    "One metric: a line per data set over the variants, and their mean in black."
+    "One metric: a line per data set over the variants, its seeds' range, and the mean in black."
+    runs = runs.where(metric=_names(metric), reference="")
     sets, variants, means = mean_values(runs, *_names(metric))
     if not sets:
         write_note(ax, "not computed")
@@ -38,6 +39,10 @@ def _variant_panel(ax, runs, metric, look):
     for dataset, row in zip(sets, means):
         color, marker = look[dataset]
         ax.plot(places, row, color=color, marker=marker, ms=3.5, lw=0.6, alpha=0.8, label=dataset)
+        for i, variant in enumerate(variants):
+            v = runs.where(dataset=dataset).values(*_names(metric), variant=variant)
+            if len(v) > 1:
+                ax.plot([i, i], [v.min(), v.max()], color=color, lw=1, alpha=0.5)
     same, kept, block = complete_block(runs, *_names(metric))
     if len(same) > 1:
         middle = np.exp(np.log(block).mean(0)) if _spans_much(means) else block.mean(0)
@@ -57,9 +62,10 @@ def plot_variants(
     width: float = 7.0,  # inches
     ncols: int = 3,  # panels side by side
 ) -> Figure:  # of matplotlib
-    "Means over seeds for every data set and variant; log axis where data sets differ much."
+    "Means and ranges of seeds by data set and variant; log axis where data sets differ much."
     sets = runs.distinct("dataset")
-    look = {s: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, s in enumerate(sets)}
+    n, m = len(PALETTE), len(MARKERS)
+    look = {s: (PALETTE[i % n], MARKERS[(i + i // n) % m]) for i, s in enumerate(sets)}
     n_rows = -(-len(metrics) // ncols)
     fig, panels = panel_grid(None, len(metrics), min(ncols, len(metrics)), width, 2.1, 0.4)
     fig.set_size_inches(width, 2.1 * n_rows + 0.3 + 0.15 * -(-len(sets) // 4))
