@@ -19,7 +19,7 @@ from scipy.stats import t
 # %% ../../nbs/evaluation/comparison.ipynb #0ca2ca30
 from .report import format_number
 from .run_table import RunTable, by_thesis, mean_values
-from ..io.markup import markdown_line, markdown_table
+from ..io.markup import markdown_line, markdown_table, markdown_text
 from ..io.storage import read_bounded
 from ..io.wording import listed, quoted, shortened
 
@@ -322,20 +322,21 @@ def verdict(
     "What the differences say, in words."
     found = [d for d in found if d.mean.n]
     if not found:
-        return f"{metric}: not computed."
+        return f"{markdown_text(metric)}: not computed."
     up = better == "higher"
 
     def named(wanted):
         kept = [d.variant for d in found if d.mean.is_clear and (d.mean.value > 0) == wanted]
-        return listed(kept, 12, str)
+        return ", ".join(map(markdown_text, kept)) or "none"
 
     n_sets = max(d.mean.n for d in found)
     wins = sum(d.higher if up else d.lower for d in found)
     losses = sum(d.lower if up else d.higher for d in found)
     total = sum(d.higher + d.lower + d.unclear for d in found)
     said = (
-        f"**{metric}** ({better} is better): in {total} pairs of a data set and a variant, seeds "
-        f"tell it apart from {baseline} as better in {wins} and as worse in {losses}. "
+        f"**{markdown_text(metric)}** ({better} is better): in {total} pairs of a data set and a "
+        f"variant, seeds tell it apart from {markdown_text(baseline)} as better in {wins} and as "
+        f"worse in {losses}. "
     )
     if n_sets < 2:
         return said + "One data set says nothing about others."

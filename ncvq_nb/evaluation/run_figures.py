@@ -10,7 +10,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 # %% ../../nbs/evaluation/run_figures.ipynb #5a4f5523
-from ..drawing.layout import panel_grid, panel_heading, plain_legend, write_note
+from ..drawing.layout import panel_grid, panel_heading, plain_legend, short_label
+from ..drawing.layout import short_labels, write_note
 from ..drawing.style import MARKERS, PALETTE, Figure, new_figure, styled
 from .ranks import rank_methods
 from .run_table import RunTable, by_thesis, complete_block, mean_values
@@ -38,7 +39,8 @@ def _variant_panel(ax, runs, metric, look):
     places = range(len(variants))
     for dataset, row in zip(sets, means):
         color, marker = look[dataset]
-        ax.plot(places, row, color=color, marker=marker, ms=3.5, lw=0.6, alpha=0.8, label=dataset)
+        how = dict(color=color, marker=marker, ms=3.5, lw=0.6, alpha=0.8)
+        ax.plot(places, row, label=short_label(dataset, 30), **how)
         for i, variant in enumerate(variants):
             v = runs.where(dataset=dataset).values(*_names(metric), variant=variant)
             if len(v) > 1:
@@ -50,7 +52,8 @@ def _variant_panel(ax, runs, metric, look):
         ax.plot(at, middle, "k_", ms=12, mew=2, label=f"mean of {len(same)}")
     if _spans_much(means):
         ax.set_yscale("log")
-    ax.set_xticks(places, variants, rotation=60, ha="right", rotation_mode="anchor")
+    how = dict(rotation=60, ha="right", rotation_mode="anchor", parse_math=False)
+    ax.set_xticks(places, short_labels(variants), **how)
     ax.set_xlim(-0.5, len(variants) - 0.5)
     ax.grid(axis="y", lw=0.3, color=".85")
 
@@ -121,10 +124,11 @@ def plot_pairs(
         for j, variant in enumerate(variants):
             dots = np.array([v[1:] for v in found if v[0] == variant]).reshape(-1, 2)
             how = dict(color=PALETTE[j % len(PALETTE)], marker=MARKERS[j % len(MARKERS)])
-            ax.plot(*dots.T, ls="", ms=3.5, alpha=0.8, label=variant, **how)
+            ax.plot(*dots.T, ls="", ms=3.5, alpha=0.8, label=short_label(variant, 30), **how)
         rho = rank_correlation(*zip(*(v[1:] for v in found)))
-        panel_heading(ax, dataset, f"ρ = {rho:.2f}" if np.isfinite(rho) else "")
-        ax.set(xlabel=x, ylabel=y if i % ncols == 0 else "")
+        panel_heading(ax, short_label(dataset, 30), f"ρ = {rho:.2f}" if np.isfinite(rho) else "")
+        ax.set_xlabel(short_label(x, 30), parse_math=False)
+        ax.set_ylabel(short_label(y, 30) if i % ncols == 0 else "", parse_math=False)
     handles, names = panels[0, 0].get_legend_handles_labels()
     plain_legend(fig, handles, names, loc="outside lower center", ncols=min(7, len(names)))
     return fig
