@@ -30,7 +30,10 @@ from ncvq_nb.bench.measurements import Measurements
 from ncvq_nb.drawing.curves import plot_history
 from ncvq_nb.engine.history import History
 from ncvq_nb.evaluation.present import figures
+from ncvq_nb.evaluation.ranks import Ranks, rank_methods
 from ncvq_nb.evaluation.report import ReferenceValue, Row
+from ncvq_nb.evaluation.run_figures import plot_pairs, plot_rankings, plot_variants
+from ncvq_nb.evaluation.run_table import RunTable
 from ncvq_nb.io.markup import (
     html_table,
     html_text,
@@ -213,12 +216,23 @@ def a_history():
     return History({"step": [1, 2], "seconds": [0.1, 0.2], EVIL: [1.0, 2.0], "loss": [3.0, 4.0]})
 
 
+def some_ranks():
+    return rank_methods(np.arange(9).reshape(3, 3) % 4, [EVIL, "b", "$c$"])
+
+
+def some_runs():
+    keys = dict(dataset=EVIL, setting=EVIL, variant=EVIL, method=EVIL, augment="", prior=EVIL)
+    return RunTable([keys | dict(seed=0, version=EVIL, metric=EVIL, reference="", value=1.0)])
+
+
 SHOWN = {
     Report: a_report,
     Dataset: a_dataset,
     Results: some_results,
     Measurements: some_measurements,
     History: a_history,
+    Ranks: some_ranks,
+    RunTable: some_runs,
 }
 WAYS = ("_repr_html_", "_repr_markdown_", "_repr_mimebundle_", "_repr_svg_", "_repr_latex_")
 
@@ -332,5 +346,16 @@ def test_no_name_in_a_picture_is_a_formula(presented):
     made[-1].draw_without_rendering()  # which makes the labels of its ticks
     columns = {"step": [1, 2], "$x$": [1.0, 2.0], "$y$": [3.0, 4.0]}
     made.append(plot_history({"$z$": columns}, strips=("$x$",)))
+    made.append(plot_rankings({"$x$ and $y$": some_ranks(), "$z$ $z$": "$none$ $none$"}))
+    keys = dict(setting="$x$ $", reference="")
+    runs = RunTable(
+        keys | dict(dataset=d, variant=v, seed=s, metric=m, value=s + len(v))
+        for d, v in (("$x$ 1", "$y$"), ("$x$ 2", "$z$ $w$"))
+        for m in ("$m$", "$n$")
+        for s in range(4)
+    )
+    made += [plot_pairs(runs, "$m$", "$n$"), plot_variants(runs, {"$m$ $m$": "$m$", "$o$": "o"})]
+    for fig in made[-2:]:
+        fig.draw_without_rendering()
     for fig in made:
         assert not formulas(fig)
