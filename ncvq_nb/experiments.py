@@ -133,7 +133,7 @@ def _refuse_longer(run, settings):
             "settings of before"
         )
 
-# %% ../nbs/12_experiments.ipynb #a37bad39
+# %% ../nbs/12_experiments.ipynb #44e0797c
 def _facts(cell, data, model):
     "What the report of a cell says about its run."
     seconds = {f"{stage}_seconds": h["seconds"][-1] for stage, h in model.history_.items()}
@@ -167,7 +167,7 @@ def _compute(cell):
     except Exception:
         write_atomically(folder / "error.txt", traceback.format_exc())
 
-# %% ../nbs/12_experiments.ipynb #de16d44b
+# %% ../nbs/12_experiments.ipynb #0a4e68ff
 def run_cell(
     cell: Cell,
     wait: bool = False,  # for another process that is at it
@@ -233,7 +233,7 @@ def _cells(datasets, settings, seeds, folder, **rest):
         )
     return cells
 
-# %% ../nbs/12_experiments.ipynb #d9f2da30
+# %% ../nbs/12_experiments.ipynb #3f835054
 def _run_cells(cells, n_jobs, together, verbose):
     "Run the cells that are not done, and say so as they end."
     keys = [c.folder.parts[-3:] for c in cells]
