@@ -42,7 +42,7 @@ def _ended(futures):
         ended, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
         yield from ended
 
-
+# %% ../../nbs/grids/threads.ipynb #cead3a36
 def in_threads(
     f: Callable,  # called with an item
     items: Iterable,
