@@ -107,6 +107,7 @@ def plot_pairs(
     y: str,  # metric of the vertical axis
     width: float = 7.0,  # inches
     ncols: int = 4,  # panels side by side
+    correlation: bool = True,  # write it; False where runs have x on different scales
 ) -> Figure:  # of matplotlib
     "Runs of every data set as dots, two metrics against one another."
     pairs = {s: paired_values(runs.where(dataset=s), x, y) for s in runs.distinct("dataset")}
@@ -126,7 +127,8 @@ def plot_pairs(
             how = dict(color=PALETTE[j % len(PALETTE)], marker=MARKERS[j % len(MARKERS)])
             ax.plot(*dots.T, ls="", ms=3.5, alpha=0.8, label=short_label(variant, 30), **how)
         rho = rank_correlation(*zip(*(v[1:] for v in found)))
-        panel_heading(ax, short_label(dataset, 30), f"ρ = {rho:.2f}" if np.isfinite(rho) else "")
+        shown = correlation and np.isfinite(rho)
+        panel_heading(ax, short_label(dataset, 30), f"ρ = {rho:.2f}" if shown else "")
         ax.set_xlabel(short_label(x, 30), parse_math=False)
         ax.set_ylabel(short_label(y, 30) if i % ncols == 0 else "", parse_math=False)
     handles, names = panels[0, 0].get_legend_handles_labels()
