@@ -107,6 +107,7 @@ def plot_pairs(
     y: str,  # metric of the vertical axis
     width: float = 7.0,  # inches
     ncols: int = 4,  # panels side by side
+    correlation: bool = True,  # write it; False where runs have x on different scales
 ) -> Figure:  # of matplotlib
     "Runs of every data set as dots, two metrics against one another."
     pairs = {s: paired_values(runs.where(dataset=s), x, y) for s in runs.distinct("dataset")}
@@ -118,19 +119,20 @@ def plot_pairs(
         write_note(ax, f"not computed: no run has both {x} and {y}")
         return fig
     variants = by_thesis(runs.distinct("variant"))
-    ncols = min(ncols, len(pairs))
+    ncols, names = min(ncols, len(pairs)), short_labels(pairs, 16)
     fig, panels = panel_grid(None, len(pairs), ncols, width, 1.6, 0.6)
-    for i, (ax, (dataset, found)) in enumerate(zip(panels[:, 0], pairs.items())):
+    for i, (ax, found) in enumerate(zip(panels[:, 0], pairs.values())):
         for j, variant in enumerate(variants):
             dots = np.array([v[1:] for v in found if v[0] == variant]).reshape(-1, 2)
             how = dict(color=PALETTE[j % len(PALETTE)], marker=MARKERS[j % len(MARKERS)])
             ax.plot(*dots.T, ls="", ms=3.5, alpha=0.8, label=short_label(variant, 30), **how)
         rho = rank_correlation(*zip(*(v[1:] for v in found)))
-        panel_heading(ax, short_label(dataset, 30), f"ρ = {rho:.2f}" if np.isfinite(rho) else "")
+        shown = correlation and np.isfinite(rho)
+        panel_heading(ax, names[i], f"ρ = {rho:.2f}" if shown else "")
         ax.set_xlabel(short_label(x, 30), parse_math=False)
         ax.set_ylabel(short_label(y, 30) if i % ncols == 0 else "", parse_math=False)
-    handles, names = panels[0, 0].get_legend_handles_labels()
-    plain_legend(fig, handles, names, loc="outside lower center", ncols=min(7, len(names)))
+    legend = panels[0, 0].get_legend_handles_labels()
+    plain_legend(fig, *legend, loc="outside lower center", ncols=min(7, len(legend[0])))
     return fig
 
 # %% ../../nbs/evaluation/run_figures.ipynb #ec459055

@@ -150,10 +150,11 @@ class RunTable(list):
 # %% ../../nbs/evaluation/run_table.ipynb #252e4208
 def main_runs(
     runs: RunTable,
+    *free: str,  # axes that keep all their values
 ) -> tuple:  # the rows kept, and axis → the value kept, of axes with several values
     "The runs at the most frequent value of every axis but method and augmentation."
     chosen = {}
-    for axis in runs.axes():
+    for axis in [a for a in runs.axes() if a not in free]:
         counts = {}
         for r in runs:
             if r[axis]:
