@@ -84,7 +84,7 @@ class Encoder(nn.Sequential):
         layers = []
         for i in range(len(widths) - 1):
             layers += [
-                nn.ReplicationPad2d(1),
+                nn.ReplicationPad2d((1, 1 - widths[i] % 2, 1, 1)),  # what the kernels reach
                 nn.Conv2d(dim if i else in_channels, dim, (3, 4), stride=(1, 2)),
                 nn.BatchNorm2d(dim),
                 nn.LeakyReLU(inplace=True),
