@@ -55,7 +55,7 @@ def check_scores(
         raise ValueError(f"better must be 'higher' or 'lower', found {quoted(better)}")
     return rounded(scores, axis=1)
 
-
+# %% ../../nbs/evaluation/ranks.ipynb #30f4c298
 def average_ranks(
     scores,  # (n_sets, n_methods)
     better: str = "higher",  # or "lower"
