@@ -104,6 +104,20 @@ def test_ranks_do_not_depend_on_scale_or_order(levels):
     assert (found.p == found.p.T).all() and (np.diag(found.p) == 1).all()
 
 
+@pytest.mark.parametrize("n, k", [(2, 3), (3, 3), (4, 3)])
+def test_friedman_on_few_data_sets_goes_through_all_orders(n, k):
+    s = np.arange(n * k).reshape(n, k) ** 2 % 7
+    orders = [rankdata(s, axis=1)[:, list(o)] for o in itertools.permutations(range(k))]
+    sums = [
+        np.square(sum(orders[o][i] for i, o in enumerate(which))).sum()
+        for which in itertools.product(range(len(orders)), repeat=n)
+    ]
+    wanted = np.mean(np.array(sums) >= np.square(orders[0].sum(0)).sum())
+    assert friedman_test(s)["p"] == pytest.approx(wanted, abs=0.02)
+    alike = rank_methods([[1, 2, 3]] * 2, list("abc"))
+    assert "As a whole they are not told apart" in alike.summary()
+
+
 def test_rounding_breaks_no_ties():
     tenths = [0.1 + 0.2, 0.3, 0.4]
     assert rank_methods([tenths] * 4, list("abc"), "lower").ranks.tolist() == [1.5, 1.5, 3]

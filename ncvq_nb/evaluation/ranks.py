@@ -55,7 +55,7 @@ def check_scores(
         raise ValueError(f"better must be 'higher' or 'lower', found {quoted(better)}")
     return rounded(scores, axis=1)
 
-
+# %% ../../nbs/evaluation/ranks.ipynb #30f4c298
 def average_ranks(
     scores,  # (n_sets, n_methods)
     better: str = "higher",  # or "lower"
@@ -64,21 +64,32 @@ def average_ranks(
     scores = check_scores(scores, better)
     return rankdata(-scores if better == "higher" else scores, axis=1).mean(axis=0)
 
+# %% ../../nbs/evaluation/ranks.ipynb #df7c4e5a
+def _shuffled_p(scores, n_shuffles=10_000):
+    "Share of orders within data sets whose mean ranks lie as far apart as these."
+    ranks, rng = rankdata(scores, axis=1), np.random.default_rng(0)
+    seen, equal = np.square(ranks.sum(0)).sum(), 1
+    for _ in range(10):  # in parts, which need less memory
+        mixed = rng.permuted(np.repeat(ranks[None], n_shuffles // 10, axis=0), axis=2)
+        equal += (np.square(mixed.sum(1)).sum(1) >= seen - 1e-9).sum()
+    return float(equal / (n_shuffles + 1))
+
 # %% ../../nbs/evaluation/ranks.ipynb #640ee5f9
 def friedman_test(
     scores,  # (n_sets, n_methods), at least 3 methods
-) -> dict:  # chi2, its p, F, its p
+) -> dict:  # chi2, its p, F, its p, and p by permutations, which holds for few data sets too
     "Friedman's test, and Iman and Davenport's form of it (Demšar 2006, section 3.2.2)."
     scores = check_scores(scores)
     n, k = scores.shape
     if k < 3:
         raise ValueError(f"Friedman's test needs at least 3 methods, found {k}")
     if (scores == scores[:, :1]).all():
-        return dict(chi2=0.0, chi2_p=1.0, F=0.0, F_p=1.0)
+        return dict(chi2=0.0, chi2_p=1.0, F=0.0, F_p=1.0, p=1.0)
     chi2, p = friedmanchisquare(*scores.T)
     rest = n * (k - 1) - chi2
     F = np.inf if rest < 1e-9 else (n - 1) * chi2 / rest  # every data set has the same order
-    return dict(chi2=chi2, chi2_p=p, F=F, F_p=f.sf(F, k - 1, (k - 1) * (n - 1)))
+    F_p = f.sf(F, k - 1, (k - 1) * (n - 1))
+    return dict(chi2=chi2, chi2_p=p, F=F, F_p=F_p, p=_shuffled_p(scores))
 
 # %% ../../nbs/evaluation/ranks.ipynb #4eae3848
 def signed_rank_p(
@@ -203,7 +214,7 @@ class Ranks:
         "The tests in a sentence or two."
         said = f"{len(self.names)} methods on {self.n_sets} data sets."
         if self.friedman:
-            F, p = self.friedman["F"], self.friedman["F_p"]
+            F, p = self.friedman["F"], self.friedman["p"]
             told = "differ" if p < self.alpha else "are not told apart"
             said += f" As a whole they {told} (Friedman, F = {F:.2f}, p = {format_number(p)})."
         if self.least_p >= self.alpha:

@@ -200,7 +200,7 @@ def mean_values(
             means[i, j] = found.mean() if len(found) else np.nan
     return sets, variants, means
 
-
+# %% ../../nbs/evaluation/run_table.ipynb #9faee7c5
 def complete_block(
     runs: RunTable,
     *metrics: str,  # as in `RunTable.values`
