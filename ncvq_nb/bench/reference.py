@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # %% ../../nbs/bench/reference.ipynb #d445ed47
-from ..autoencoder import Pointwise
+from ..autoencoder import Decoder, EdgePad, Encoder, Pointwise
 from ..engine.objective import Losses, Objective
 from ..engine.stepper import decay_groups
 from ..maskgit import MaskGITLoss
@@ -102,6 +102,10 @@ def reference_tokenizer(
     for m in tok.modules():
         if isinstance(m, Pointwise):
             m.forward = partial(nn.Conv2d.forward, m)
+        elif isinstance(m, EdgePad):
+            m.forward = partial(nn.ReplicationPad2d.forward, m)
+        elif isinstance(m, (Encoder, Decoder)):  # channel after channel in memory
+            m.forward = partial(nn.Sequential.forward, m)
     return tok
 
 # %% ../../nbs/bench/reference.ipynb #4b9d8821
