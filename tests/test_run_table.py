@@ -69,7 +69,7 @@ def test_packed_tables_and_checksums(read, tmp_path):
     note.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  runs.csv\n")
     assert RunTable.load(path) == runs
     note.write_text("0  runs.csv\n")
-    with says("runs.csv is no table of runs", "checksum differs"):
+    with says("runs.csv is not what was saved", "checksum differs"):
         RunTable.load(path)
     note.unlink()
     (tmp_path / "runs.csv.gz").write_bytes(gzip.compress(path.read_bytes()))

@@ -7,7 +7,6 @@ __all__ = ['note_axes', 'Results']
 
 # %% ../../nbs/evaluation/results.ipynb #2fe0a48a
 import csv
-import hashlib
 import io
 import json
 import warnings
@@ -20,7 +19,14 @@ from ..drawing.layout import short_label, short_labels
 from ..drawing.style import Figure, PALETTE, new_figure, styled
 from .report import Report
 from ..io.markup import markdown_line, markdown_table
-from ..io.storage import parse_json, read_bounded, safe_file_name, write_atomically
+from ncvq_nb.io.storage import (
+    parse_json,
+    read_bounded,
+    read_with_checksum,
+    safe_file_name,
+    write_atomically,
+    write_with_checksum,
+)
 from ..io.wording import listed, quoted, shortened
 
 # %% ../../nbs/evaluation/results.ipynb #524f58e8
@@ -46,19 +52,13 @@ def _as_text(found):
 _MOST_BYTES = 2**24  # of a table
 
 
-def _checksum_file(path):
-    return path.with_name(f"{path.name}.sha256")
-
-
 def _write_table(path, names, rows):
     "Rows as one CSV file, and its checksum beside it, as `sha256sum` writes it."
-    path, text = Path(path), io.StringIO()
+    text = io.StringIO()
     out = csv.DictWriter(text, names, restval="", lineterminator="\n")
     out.writeheader()
     out.writerows(rows)
-    digest = hashlib.sha256(text.getvalue().encode()).hexdigest()
-    write_atomically(path, text.getvalue())
-    write_atomically(_checksum_file(path), f"{digest}  {path.name}\n")
+    write_with_checksum(path, text.getvalue())
 
 
 def _last_line(path):
@@ -211,13 +211,7 @@ class Results(list):
     ) -> "Results":
         "Rows from a CSV file."
         path = Path(path)
-        content, note = read_bounded(path, _MOST_BYTES), _checksum_file(path)
-        digest = hashlib.sha256(content).hexdigest()
-        if note.exists() and read_bounded(note, 2**12).split()[:1] != [digest.encode()]:
-            raise ValueError(
-                f"{path} is not what was saved: its checksum differs from that in {note.name}. "
-                f"Run the grid again, or delete {note.name} if you changed the table"
-            )
+        content = read_with_checksum(path, _MOST_BYTES)
         try:
             rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
             found = cls({k: _parse(k, v) for k, v in row.items()} for row in rows)

@@ -8,7 +8,6 @@ __all__ = ['THESIS_ORDER', 'RunTable', 'main_runs', 'by_thesis', 'mean_values', 
 # %% ../../nbs/evaluation/run_table.ipynb #f4c1e071
 import csv
 import gzip
-import hashlib
 import io
 import math
 import zlib
@@ -19,7 +18,7 @@ import numpy as np
 # %% ../../nbs/evaluation/run_table.ipynb #74c45437
 from ..engine.history import current_names
 from ..io.markup import markdown_line, markdown_table
-from ..io.storage import parse_json, read_bounded
+from ..io.storage import parse_json, read_bounded, read_with_checksum
 from ..io.wording import listed, quoted, shortened
 
 # %% ../../nbs/evaluation/run_table.ipynb #69d437ad
@@ -37,14 +36,8 @@ def _parse(row):
     return {**row, "seed": int(row["seed"]), "value": value, "variant": variant}
 
 
-def _content(path):
-    "The bytes of a file, checked by its checksum if there is one, unpacked if it ends in .gz."
-    content, note = read_bounded(path, _MOST_BYTES), path.with_name(f"{path.name}.sha256")
-    digest = hashlib.sha256(content).hexdigest()
-    if note.exists() and read_bounded(note, 2**12).split()[:1] != [digest.encode()]:
-        raise ValueError(f"its checksum differs from that in {note.name}")
-    if path.suffix != ".gz":
-        return content
+def _unpacked(content):
+    "The bytes of a gzip file's content."
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as f:
             content = f.read(_MOST_BYTES + 1)
@@ -67,8 +60,10 @@ class RunTable(list):
         path = Path(path)
         packed = path.with_name(f"{path.name}.gz")
         path = packed if packed.exists() and not path.exists() else path
+        content = read_with_checksum(path, _MOST_BYTES)
         try:
-            rows = csv.DictReader(io.StringIO(_content(path).decode("utf-8-sig"), newline=""))
+            content = _unpacked(content) if path.suffix == ".gz" else content
+            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
             if missing := [c for c in _COLUMNS if c not in (rows.fieldnames or ())]:
                 raise ValueError(f"there is no column {listed(missing)}")
             found = cls(map(_parse, rows))

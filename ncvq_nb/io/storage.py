@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sync_folder', 'folder_lock', 'naming', 'file_target', 'temporary_name', 'is_temporary', 'write_atomically',
            'write_file', 'safe_file_name', 'array_digest', 'content_digest', 'json_digest', 'cache_folder',
-           'read_bounded', 'parse_json']
+           'read_bounded', 'write_with_checksum', 'read_with_checksum', 'parse_json']
 
 # %% ../../nbs/io/storage.ipynb #dac3584b
 import glob
@@ -255,6 +255,35 @@ def read_bounded(
             size = len(content)
     if size > limit:
         raise ValueError(f"{path} is larger than {limit:,} bytes, the most that is read here")
+    return content
+
+# %% ../../nbs/io/storage.ipynb #5c0ffe02
+def _checksum_file(path):
+    return path.with_name(f"{path.name}.sha256")
+
+
+def write_with_checksum(
+    path,  # where the file shall be; its checksum is `path`.sha256
+    content: str | bytes,  # text as UTF-8
+):
+    "Write a file, and its checksum beside it, each wholly or not at all."
+    path = Path(path)
+    write_atomically(path, content)
+    write_atomically(_checksum_file(path), f"{content_digest(content)}  {path.name}\n")
+
+
+def read_with_checksum(
+    path,  # of a regular file
+    limit: int = 2**26,  # most bytes it may have
+) -> bytes:  # the whole content
+    "The content of a file; ValueError where a checksum beside it is another's."
+    content, note = read_bounded(path, limit), _checksum_file(Path(path))
+    noted = read_bounded(note, 2**12).split()[:1] if note.exists() else None
+    if noted not in (None, [content_digest(content).encode()]):
+        raise ValueError(
+            f"{path} is not what was saved: its checksum differs from that in {note.name}. "
+            f"Make it again, or delete {note.name} if you changed it"
+        )
     return content
 
 # %% ../../nbs/io/storage.ipynb #fd177222
