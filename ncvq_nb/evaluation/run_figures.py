@@ -132,7 +132,7 @@ def plot_pairs(
         ax.set_xlabel(short_label(x, 30), parse_math=False)
         ax.set_ylabel(short_label(y, 30) if i % ncols == 0 else "", parse_math=False)
     legend = panels[0, 0].get_legend_handles_labels()
-    plain_legend(fig, *legend, loc="outside lower center", ncols=min(7, len(legend[0])))
+    plain_legend(fig, *legend, loc="outside lower center", ncols=4)
     return fig
 
 # %% ../../nbs/evaluation/run_figures.ipynb #ec459055
