@@ -47,7 +47,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         dead_code_threshold: float = 0.02,  # share of average use; below, a code is replaced
         orthogonality: float = 0.0,  # how strongly codes are turned away from each other, 0 to 1
         commitment: float = 1.0,  # weight of the commitment loss
-        aug_weight: float = 0.1,  # weight of the augmented view's reconstruction
+        aug_weight: float = 0.0,  # of the augmented view's reconstruction; 0.1 in the thesis
         ssl_weight: float | tuple | None = None,  # of a band; None: 2 for Barlow Twins, else 0.01
         projector_dim: int = 256,  # width of the SSL projector; 4096 in the thesis
         prior_dim: int = 128,  # width of the prior; 256 in the thesis
@@ -68,7 +68,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         revise_share: float = 0.1,  # share of the tokens in a revision
         observation_noise: float = 1.0,  # of the decoder, in samples; 0: its mean, as the thesis
         unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
-        epochs: float | tuple | None = None,  # or (tokenizer, prior); None: 1,000, 500 + 2 n steps
+        epochs: float | tuple | None = None,  # or (tokenizer, prior); None: as many as the set asks for
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = (4e-3, 1e-3),  # greatest learning rate of AdamW
         warmup: float | tuple = 0.05,  # share of the steps in which it rises to that
