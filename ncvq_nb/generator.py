@@ -68,7 +68,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         revise_share: float = 0.1,  # share of the tokens in a revision
         observation_noise: float = 1.0,  # of the decoder, in samples; 0: its mean, as the thesis
         unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
-        epochs: float | tuple | None = None,  # or (tokenizer, prior); None: as many as the set asks for
+        epochs: float | tuple | None = None,  # or (tokenizer, prior); None: by the size of the set
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
         lr: float | tuple = (4e-3, 1e-3),  # greatest learning rate of AdamW
         warmup: float | tuple = 0.05,  # share of the steps in which it rises to that
