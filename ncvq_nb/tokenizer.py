@@ -276,7 +276,8 @@ class TokenizerLoss(Objective):
         u = tok.stft(views)  # (b or 2b, 2c, f, t)
         z = [band.encoder(part) for band, part in zip(tok.bands, tok.split(u))]  # (…, d, f_i, t_i)
         q = [band.vq(g[:b], generator) for band, g in zip(tok.bands, z)]
-        decoded = [torch.cat([p.z_q.to(g.dtype), g[b:]]) for p, g in zip(q, z)]
+        n = len(u) if self.aug_weight else b  # series to decode
+        decoded = [torch.cat([p.z_q.to(g.dtype), g[b:n]]) for p, g in zip(q, z)]
         u_hat = tok.image(decoded).float()
         x_hat = tok.stft.inverse(u_hat, tok.length)
         time, image = self._errors(x, x_hat[:b], u[:b], u_hat[:b], seen)
