@@ -48,6 +48,19 @@ def test_the_codebook_is_placed_in_bounded_memory():
     assert in_parts.isfinite().all() and not torch.equal(in_parts, at_once)
 
 
+@pytest.mark.parametrize("weight, decoded", [(0, 6), (0.1, 12)])
+def test_a_second_view_without_weight_is_not_decoded(weight, decoded):
+    with seeded(0):
+        tok = Tokenizer(1, 32, dim=8, n_res_blocks=1)
+        how = dict(ssl="barlow", augment="gauss", projector_dim=16)
+        objective = TokenizerLoss(tok, **how, aug_weight=weight)
+    objective.init_codebook(x := randn(6, 1, 32), gen())
+    seen = []
+    tok.bands[0].decoder.register_forward_hook(lambda module, given, made: seen.append(len(made)))
+    assert ("augmented" in objective(x, gen()).terms) == (weight > 0)
+    assert seen == [decoded]
+
+
 def mse(a, b):
     return ((a.detach().double().numpy() - b.detach().double().numpy()) ** 2).mean()
 

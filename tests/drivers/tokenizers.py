@@ -1,7 +1,7 @@
 """What does a setting of the tokenizer give, on held-out training series?
 
     OMP_NUM_THREADS=1 python tests/drivers/tokenizers.py TwoPatterns ECG5000 --seeds 0 \\
-        --settings '{"aug_weight": 0.1}' '{"aug_weight": 0}' --out nbs/results/tokenizers.csv
+        --settings '{"aug_weight": 0.1}' '{"aug_weight": 0}' --out tokenizers.csv
 
 Three tenths of the training series of each class are held out. The tokenizer alone is trained on
 the rest, and asked for the held-out ones: their reconstructions, and probes on their codes. Lines
