@@ -30,7 +30,6 @@ TINY = dict(
     dim=8,
     n_res_blocks=1,
     n_codes=8,
-    aug_weight=0.1,
     projector_dim=16,
     prior_dim=16,
     prior_depth=1,

@@ -5,7 +5,8 @@
 
 The tokenizer of a saved model stays; priors are trained on its tokens of the training series, or of
 these and warped views of them, and their samples are judged as `evaluate` does, by one classifier
-each. Lines are appended to the table.
+each. With 0 steps there is no prior, and these series are judged in place of samples. Lines are
+appended to the table.
 """
 
 import argparse
@@ -48,6 +49,7 @@ def main():
     p.add_argument("data")
     p.add_argument("--steps", nargs="+", type=int, default=[600, 1500])
     p.add_argument("--views", nargs="+", type=int, default=[1])
+    p.add_argument("--dropout", type=float, default=0.0, help="of the prior; not in the table")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, required=True)
     args = p.parse_args()
@@ -61,10 +63,14 @@ def main():
         for k in args.views:
             X, y_train = with_views(data.X_train, data.y_train, k)
             for steps in args.steps:
-                model = NCVQ.load(args.model)
-                epochs = 1, steps * min(model.batch_size, len(X)) / len(X)
-                model.set_params(random_state=args.seed, epochs=epochs).fit_prior(X, y_train)
-                found = judged(data, fcn, model.sample(y=y, random_state=args.seed), y)
+                S, labels = X, y_train
+                if steps:
+                    model = NCVQ.load(args.model)
+                    epochs = 1, steps * min(model.batch_size, len(X)) / len(X)
+                    model.set_params(random_state=args.seed, epochs=epochs)
+                    model.set_params(prior_dropout=args.dropout).fit_prior(X, y_train)
+                    S, labels = model.sample(y=y, random_state=args.seed), y
+                found = judged(data, fcn, S, labels)
                 line = data.name, args.seed, k, steps, *(f"{v:.4g}" for v in found)
                 out.writerow(line)
                 file.flush()
