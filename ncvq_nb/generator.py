@@ -47,7 +47,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         dead_code_threshold: float = 0.02,  # share of average use; below, a code is replaced
         orthogonality: float = 0.0,  # how strongly codes are turned away from each other, 0 to 1
         commitment: float = 1.0,  # weight of the commitment loss
-        aug_weight: float = 0.1,  # weight of the augmented view's reconstruction
+        aug_weight: float = 0.0,  # weight of the view's reconstruction; 0.1 in the thesis
         ssl_weight: float | tuple | None = None,  # of a band; None: 2 for Barlow Twins, else 0.01
         projector_dim: int = 256,  # width of the SSL projector; 4096 in the thesis
         prior_dim: int = 128,  # width of the prior; 256 in the thesis

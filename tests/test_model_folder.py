@@ -459,7 +459,7 @@ def formerly(names):
 def to_format_1(folder):
     "A saved model as the first version of this library wrote it."
     c = read(folder)
-    assert c["format"] == 3
+    assert c["format"] == FORMAT
     c["format"], c["settings"] = 1, formerly(c["settings"])
     for part in ("modules", "history"):
         c[part] = {k: formerly(v) for k, v in c[part].items()}
@@ -480,7 +480,7 @@ def test_models_of_format_1_still_load(model, saved, folder, tmp_path):
         assert np.array_equal(again.sample_tokens(3, **ask), model.sample_tokens(3, **ask))
         assert np.array_equal(again.sample(3, **ask), model.sample(3, **ask))
     again.save(tmp_path / "again")
-    assert read(tmp_path / "again")["format"] == 3
+    assert read(tmp_path / "again")["format"] == FORMAT
     for name in ("config.json", "tokenizer.safetensors", "prior.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ncvq_nb as nv
-from ncvq_nb.estimator.observation import ROWS, ObservationNoise
+from ncvq_nb.estimator.observation import GROUP, ROWS, ObservationNoise, fit_noise, group_sizes
 from toys import says, sines, tiny
 
 
@@ -47,12 +47,34 @@ def test_noise_is_that_of_the_class(fitted):
     assert n <= ROWS and sum(noise.config["counts"]) == len(noise.rows)
 
 
-def test_no_row_is_the_residual_of_a_series(fitted):
-    model, X, y = fitted
-    r = ((X - model.reconstruct(X)) / model.scaler_.std_[:, None]).reshape(len(X), -1)
-    rows = model.noise_.rows.flatten(1).numpy()
-    unit = [a / np.linalg.norm(a, axis=1, keepdims=True) for a in (rows, r)]
-    assert np.abs(unit[0] @ unit[1].T).max() < 0.95
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 30, 64])
+def test_a_draw_mixes_one_group_and_keeps_the_moment(n):
+    noise, gen = ObservationNoise([n], 1, n, labelled=False, group=GROUP), torch.Generator()
+    noise.rows.copy_(torch.eye(n)[:, None])  # a draw shows its weights
+    w = noise(torch.zeros(20_000, dtype=int), gen.manual_seed(0))[:, 0]
+    assert torch.allclose(w.norm(dim=1), torch.ones(len(w)), atol=1e-5)
+    sizes = group_sizes(n, GROUP)
+    assert sum(sizes) == n and min(sizes) >= min(n, GROUP) and max(sizes) < 2 * GROUP
+    used = torch.stack([part.ne(0).any(1) for part in w.split(sizes, dim=1)], 1)
+    assert torch.equal(used.sum(1), torch.ones(len(w), dtype=int))
+    assert torch.allclose(w.T @ w / len(w), torch.eye(n) / n, atol=0.02)
+
+
+def test_the_noise_of_earlier_models_is_one_gaussian():
+    noise, gen = ObservationNoise([64], 1, 64, labelled=False), torch.Generator()
+    assert "group" not in noise.config
+    noise.rows.copy_(torch.eye(64)[:, None])
+    v = torch.full((3, 64), 1 / 64).sqrt()
+    wanted = v * torch.randn(3, 64, generator=gen.manual_seed(0))
+    assert torch.equal(noise(torch.zeros(3, dtype=int), gen.manual_seed(0))[:, 0], wanted)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 90])
+def test_no_row_is_the_residual_of_a_series(n):
+    r = torch.randn(n, 1, 500, generator=torch.Generator().manual_seed(0))
+    noise = fit_noise(torch.zeros_like, r, torch.zeros(n, dtype=int), 1, None, seed=0)
+    unit = [a.flatten(1) / a.flatten(1).norm(dim=1, keepdim=True) for a in (noise.rows, r)]
+    assert (unit[0] @ unit[1].T).abs().max() < 0.9
 
 
 def test_a_saved_model_keeps_its_noise_and_an_earlier_one_has_none(fitted, tmp_path):

@@ -130,7 +130,7 @@ def test_epochs_batches_and_pairs_become_steps():
 
     assert steps(epochs=(2, 3), batch_size=(5, 4)) == (4, 8)  # 3 × 10 / 4 = 7.5
     assert steps(epochs=0.01) == (1, 1)
-    assert steps(epochs=None) == (1000, 1000)  # of the prior, at least
+    assert steps(epochs=None) == (1005, 1000)  # of the prior, at least 1,000
     m = fitted(epochs=(2, 4), batch_size=5)
     assert [h["epoch"][-1] for h in m.history_.values()] == pytest.approx([2, 4], abs=0.2)
 

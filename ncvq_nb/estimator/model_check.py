@@ -59,7 +59,8 @@ def _check_noise(noise, data, n_classes):
     counts = noise.get("counts")
     known = isinstance(counts, list) and len(counts) == max(1, n_classes)
     known = known and all(_is_whole(n, 1) and n <= ROWS for n in counts)
-    known = known and set(noise) == {"counts", "channels", "length", "labelled"}
+    known = known and set(noise) - {"group"} == {"counts", "channels", "length", "labelled"}
+    known = known and ("group" not in noise or _is_whole(noise["group"], 1))
     known = known and all(noise[k] == data[k] for k in ("channels", "length"))
     _need(known and noise["labelled"] is (n_classes > 0), "noise for other series or classes")
 

@@ -37,7 +37,7 @@ from ..io.storage import json_digest, parse_json, read_bounded
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/model_folder.ipynb #6eea0dd1
-FORMAT = 3  # raised when an older library could not read a newer folder
+FORMAT = 4  # raised when an older library could not read a newer folder
 MAKERS = dict(tokenizer=Tokenizer, prior=make_prior, noise=ObservationNoise)
 MODEL_FILES = {"config.json", "README.md", *(f"{name}.safetensors" for name in MAKERS)}
 

@@ -15,6 +15,7 @@ def thesis_settings(
         width=8,
         n_codes=32,
         projector_dim=4096,
+        aug_weight=0.1,
         ssl_weight=1.0 if ssl == "barlow" else None,
         prior_dim=256,
         sampling_steps=10,

@@ -275,7 +275,7 @@ def default_steps(
     n: int,  # series to train on
 ) -> int:
     "The optimiser steps of a stage where no epochs are given."
-    return 1000 if stage == 0 else min(max(1000, 500 + 2 * n), 6000)
+    return min(1000 + n // 2, 3000) if stage == 0 else min(max(1000, 500 + 2 * n), 6000)
 
 
 def steps_for(
