@@ -39,6 +39,7 @@ from toys import (
     says,
     script,
     sines,
+    spare_cpp,
     tiny,
 )
 
@@ -759,7 +760,9 @@ thorough = pytest.mark.skipif(not THOROUGH, reason="a minute of compiling: NCVQ_
     "precision, rtol",
     [("float32", 1e-3), pytest.param("bfloat16", 0.05, marks=[imitated, thorough])],
 )
-def test_a_compiled_prior_is_the_same_prior(tmp_path, precision, rtol):
+def test_a_compiled_prior_is_the_same_prior(tmp_path, precision, rtol, monkeypatch):
+    if not THOROUGH:
+        spare_cpp(monkeypatch)
     small = {**TINY, "epochs": (1, 30), "batch_size": 6, "precision": precision}
     plain, compiled = (NCVQ(**small, compile=c).fit(*sines(length=32)) for c in (False, True))
     assert compiled.prior_._compiled_call_impl is not None

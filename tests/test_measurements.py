@@ -1,19 +1,17 @@
 """Every workload can be measured, and a measurement says what it says."""
 
 import json
-from functools import partialmethod
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import nn
 
 from conftest import THOROUGH
 from ncvq_nb.bench import timing
 from ncvq_nb.bench.measurements import Measurements, measure, part_times, plot_parts
 from ncvq_nb.bench.workloads import MIXED, WORKLOADS, Workload
 from ncvq_nb.engine.runtime import can_compile
-from toys import TINY, global_state
+from toys import TINY, global_state, spare_cpp
 
 SMALL = dict(batch=6, length=32, matmul=64, n_samples=4, compile=False, sampling_steps=3)
 SMALL |= {k: v for k, v in TINY.items() if k != "precision"}
@@ -51,9 +49,8 @@ def test_ours_alone():
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
 def test_the_compiled_prior_is_measured_and_its_arithmetic_counted(monkeypatch):
-    if not THOROUGH:  # the graph of forward and backward, without half a minute of C++
-        compile = partialmethod(nn.Module.compile, backend="aot_eager")
-        monkeypatch.setattr(nn.Module, "compile", compile)
+    if not THOROUGH:
+        spare_cpp(monkeypatch)
     settings = dict(reference=False, repeats=1, **SMALL)
     plain = measure("stage2", **settings)
     with torch.profiler.profile() as seen:

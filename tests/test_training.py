@@ -490,7 +490,7 @@ KILLED = ["none", "barlow", "vicreg", "vibcreg"] if THOROUGH else ["vibcreg"]
 @pytest.mark.parametrize("ssl", KILLED)
 def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(tmp_path, ssl):
     "By a script, and by the command that continues its own runs."
-    n = 10 if THOROUGH else 4
+    n = 10 if THOROUGH else 3
     told = script(DRIVERS / "killed.py", tmp_path, ssl, n, KILLED.index(ssl))
     assert len(told["fit"]) == n and len(told["command"]) == 2
     assert any(0 < s < 45 for kill in told["fit"] for s in kill), (

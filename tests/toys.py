@@ -4,6 +4,7 @@ Everything is drawn from the seed that it is given. A test that needs another si
 setting: `tiny(epochs=1)`, `NCVQ(**{**TINY, "n_codes": 4})`.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -49,6 +50,12 @@ DRIVERS = Path(__file__).parent / "drivers"
 ONE_THREAD = dict(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", MPLBACKEND="Agg")
 ENV = {**os.environ, **ONE_THREAD}
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, fork and limits of POSIX")
+
+
+def spare_cpp(monkeypatch):
+    "Let compiled modules be graphs of forward and backward, without half a minute of C++."
+    compile = functools.partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
 
 
 def script(*args, env=ENV, **options):
