@@ -76,7 +76,7 @@ def double_in_place(x, generator=None):
 @pytest.mark.parametrize("ssl", [None, "barlow", "vicreg", "vibcreg"])
 @pytest.mark.parametrize("augment", [None, "warp", "slice", "gauss", double])
 def test_every_method(ssl, augment):
-    m = tiny(ssl, augment).fit(*sines(n=7, length=16))
+    m = tiny(ssl, augment, aug_weight=0.1).fit(*sines(n=7, length=16))
     assert m.sample(3, y=1, random_state=0).shape == (3, 1, 16)
     assert all(np.isfinite(v).all() for h in m.history_.values() for v in h.values())
     for term in ("ssl", "augmented"):
@@ -129,7 +129,7 @@ def test_units_are_given_back():
     near(b.reconstruct(64 * X), 64 * a.reconstruct(X))
     near(b.sample(5, random_state=1), 64 * a.sample(5, random_state=1))
     shifted = tiny().fit(X + 1024, y).sample(5, random_state=1)
-    assert 1022 < shifted.min() and shifted.max() < 1026
+    assert 1020 < shifted.min() and shifted.max() < 1028
 
 
 LABELS = {
