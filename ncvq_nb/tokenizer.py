@@ -290,7 +290,9 @@ class TokenizerLoss(Objective):
         if self.views and self.aug_weight:
             time, image = self._errors(views[b:], x_hat[b:], u[b:], u_hat[b:], kept)
             terms["augmented"] = self.aug_weight * (time + image)
-        if self.heads and (b > 1 or self.training):  # one series compares with nothing
+        if self.heads and b == 1 and not self.training:  # it compares with nothing; NaN stays NaN
+            terms["ssl"] = sum(0 * z[int(i)][b:].float().sum() for i in self.heads)
+        elif self.heads:
             compared = {i: self.heads[i](q[int(i)].z_q, z[int(i)][b:]) for i in self.heads}
             terms["ssl"] = sum(loss for loss, _ in compared.values())
             for i, (_, projection_std) in compared.items():

@@ -65,7 +65,7 @@ def test_a_series_that_makes_the_loss_nan_is_named(tmp_path, ssl, q):
     with pytest.raises(NonFiniteError) as e:
         m.fit(X, y, run_dir=tmp_path / "run")
     assert e.value.series == [bad]
-    for said in (f"series {bad} alone gives no number", "augmented", "tokenizer"):
+    for said in (f"series {bad} alone gives no number", "ssl", "tokenizer"):
         assert said in str(e.value)
     path = tmp_path / "run" / "tokenizer" / "failure.safetensors"
     assert e.value.path == path and str(path) in str(e.value)
@@ -77,7 +77,7 @@ def test_a_series_that_makes_the_loss_nan_is_named(tmp_path, ssl, q):
     assert torch.equal(kept["batch.0"][at, 0, 0], torch.tensor(z))
     with safe_open(path, "pt") as f:
         meta = json.loads(f.metadata()["ncvq_nb"])
-    assert meta["step"] == e.value.step and "augmented" in meta["wrong"]
+    assert meta["step"] == e.value.step and "ssl" in meta["wrong"]
 
 
 def test_training_that_runs_away_is_stopped():

@@ -24,7 +24,7 @@ def test_gaps_are_filled_and_written_as_csv(tmp_path):
 
 
 def test_columns_of_both_stages():
-    m = fitted(validation_fraction=0.25)
+    m = fitted(validation_fraction=0.25, aug_weight=0.1)
     head = ["step", "epoch", "lr", "seconds", "loss"]
     terms = ["time", "stft", "commitment", "augmented", "ssl"]
     diagnostics = ["perplexity", "projection_std"]

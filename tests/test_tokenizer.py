@@ -61,6 +61,25 @@ def test_a_second_view_without_weight_is_not_decoded(weight, decoded):
     assert seen == [decoded]
 
 
+@pytest.mark.parametrize("weight", [0, 0.1])
+@pytest.mark.parametrize("ssl", SSL_LOSSES)
+def test_a_view_that_is_no_number_is_told_by_its_series_alone(ssl, weight):
+    def spoil(x, generator):
+        return torch.where(x[..., :1] == x_bad, float("nan"), x)
+
+    with seeded(0):
+        tok = Tokenizer(1, 32, dim=8, n_res_blocks=1)
+        how = dict(ssl=ssl, augment=spoil, projector_dim=16, aug_weight=weight)
+        objective = TokenizerLoss(tok, **how)
+    objective.init_codebook(x := randn(6, 1, 32), gen())
+    x_bad, found = x[4, 0, 0], []
+    objective.eval()
+    for i in range(len(x)):
+        losses = objective(x[i : i + 1], gen())
+        found.append(bool(losses.loss.isfinite()))
+    assert found == [i != 4 for i in range(6)]
+
+
 def mse(a, b):
     return ((a.detach().double().numpy() - b.detach().double().numpy()) ** 2).mean()
 
