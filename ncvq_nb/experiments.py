@@ -27,6 +27,7 @@ from .engine.distributed import ProcessGroup
 from .engine.identity import as_json
 from .engine.parameters import check_parameters, or_none, whole_number
 from .engine.runtime import find_device
+from .engine.streams import own_stream
 from .estimator.run_notes import noted_settings
 from .estimator.settings import differences, renamed, settings_of
 from .evaluation.checks import check_evaluation
@@ -35,7 +36,6 @@ from .evaluation.report import Report
 from .evaluation.results import Results, note_axes
 from .generator import NCVQ
 from .grids.declared import dataset_name
-from .grids.threads import own_stream
 from .grids.time_left import CellCount
 from .grids.workers import current_cluster, n_workers, outcomes
 from .io.archive import find_dataset

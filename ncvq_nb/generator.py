@@ -59,7 +59,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         p_unconditional: float = 0.2,  # share of series whose class is hidden while training
         sampling_steps: int = 20,  # T, passes of iterative decoding; 10 in the thesis
         choice_temperature: float = 4.0,  # noise on the order of tokens
-        guidance_scale: float = 1.0,  # of classifier-free guidance; 1 for none
+        guidance_scale: float = 1.3,  # of classifier-free guidance; 1 for none, as the thesis
         temperature: float = 1.0,  # of the softmax over codes; below 1, more typical tokens
         top_p: float = 1.0,  # tokens are of the fewest codes with this probability; 1: of all
         order: str = "confidence",  # of unveiling tokens: "confidence", "random" or "halton"
@@ -75,7 +75,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         weight_decay: float | tuple = 1e-5,  # of AdamW
         validation_fraction: float = 0.0,  # share held out; the prior then ends at its best moment
         precision: str = "auto",  # "bfloat16" for the heavy layers where that is fast, or "float32"
-        compile: bool = False,  # the prior by `torch.compile`; on a GPU, steps as one graph too
+        compile: bool | str = "auto",  # the prior by `torch.compile`; GPU steps as graphs
         warm_start: bool = False,  # shall `fit` go on from what was learned before?
         device: str = "auto",  # "auto" takes a GPU where there is one
         random_state: int | np.random.Generator | None = None,  # everything random follows from it

@@ -23,11 +23,12 @@ from forging import by_torch
 from fuzzing import REFUSED, fuzz, labels, series, tried
 from hypothesis import strategies as st
 from ncvq_nb.evaluation.fcn import FCNClassifier, PUBLISHED, equal_batches, fcn_file, fcn_for
-from ncvq_nb.evaluation.fcn import fcn_network, most_steps
+from ncvq_nb.evaluation.fcn import fcn_network, most_steps, train_fcn
 from ncvq_nb.io.storage import content_digest
 from ncvq_nb.io.archive import load_ucr
 from ncvq_nb.evaluation.diversity import diversity
 from ncvq_nb.metrics import fid
+from test_stepper import tape
 from toys import as_dataset, global_state, posix, sines
 
 QUICK = dict(max_steps=6, precision="float32")
@@ -141,6 +142,24 @@ def test_the_learning_rate_follows_a_cosine_and_runs_out_early(monkeypatch, data
     FCNClassifier(**early).fit(data.X_train, data.y_train)
     assert len(rates) in (27, 28) and rates[-1] < 1e-4
     assert all(a >= b for a, b in zip(rates, rates[1:]))
+
+
+def test_captured_steps_are_the_same_steps(data):
+    "What a GPU repeats as one graph: batches, the falling rate, the end by the loss."
+
+    def losses(capture):
+        net = fcn_network(1, 2, torch.Generator().manual_seed(0))
+        how = dict(n_steps=60, autocast=torch.autocast("cpu", enabled=False), capture=capture)
+        settings = FCNClassifier(batch_size=16, tol=0.3, cool_down=10)
+        x, y = torch.from_numpy(data.X_train), torch.from_numpy(data.y_train)
+        order = torch.Generator().manual_seed(0)
+        return train_fcn(net, x, y, settings, generator=order, **how), net
+
+    (plain, one), (again, two) = losses(None), losses(tape)
+    assert 20 < len(plain) < 60 and len(set(again)) == len(again)
+    assert_allclose(again, plain, rtol=1e-3)
+    for a, b in zip(one.state_dict().values(), two.state_dict().values()):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
 
 
 def test_the_loss_ends_training_and_the_cap_grows_with_series_and_classes(data):

@@ -774,5 +774,5 @@ def test_a_compiled_prior_is_the_same_prior(tmp_path, precision, rtol, monkeypat
     assert S.shape == (5, compiled.tokenizer_.n_tokens)
     assert np.array_equal(S, compiled.sample_tokens(5, random_state=1))
     compiled.save(tmp_path / "model")
-    assert not NCVQ.load(tmp_path / "model").compile
+    assert NCVQ.load(tmp_path / "model").compile == "auto"
     assert pickle.loads(pickle.dumps(compiled)).prior_._compiled_call_impl is None

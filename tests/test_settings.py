@@ -7,11 +7,13 @@ from toys import fitted, says, sines, tiny
 
 from ncvq_nb import NCVQ
 from ncvq_nb.engine import runtime
+from ncvq_nb.estimator import settings
 from ncvq_nb.estimator.settings import (
     EARLIER,
     check_settings,
     differences,
     is_captured,
+    is_compiled,
     renamed,
     settings_of,
     training_settings,
@@ -145,9 +147,17 @@ def test_every_stage_has_its_own_settings():
     assert two.keep_best and not one.keep_best
 
 
-def test_steps_are_captured_on_a_gpu_alone():
-    assert not is_captured(tiny(compile=True, device="cpu"), 0)
-    assert not is_captured(tiny(), 1)
+def test_steps_are_captured_on_a_gpu_alone(monkeypatch):
+    def found(**how):
+        m = tiny(**how)
+        return is_captured(m, 0), is_captured(m, 1), is_compiled(m, 6_999), is_compiled(m, 7_000)
+
+    assert found(device="cpu") == found(device="cpu", compile=False) == (False,) * 4
+    assert found(device="cpu", compile=True) == (False, False, True, True)
+    monkeypatch.setattr(settings, "find_device", lambda name: torch.device("cuda"))
+    assert found() == (True, True, False, True)
+    assert found(augment=lambda x, generator: x) == (False, True, False, True)
+    assert found(compile=True) == (True,) * 4 and found(compile=False) == (False,) * 4
 
 
 def test_what_is_noted_leaves_out_what_does_not_matter():

@@ -151,7 +151,7 @@ def token_sampler(
     gen = torch.Generator(device).manual_seed(seed)
     untrained = model.classes_ is not None and not model.p_unconditional
     mixed = choose_precision(model.precision, device) == "bfloat16"
-    if mixed and not model.compile and device.type == "cpu":
+    if mixed and model.compile in ("auto", False) and device.type == "cpu":
         prior, mixed = _half(prior), False
 
     def sampler(s, c):

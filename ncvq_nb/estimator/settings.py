@@ -6,7 +6,7 @@
 __all__ = ['TOKENIZER_RULES', 'SAMPLING_RULES', 'NOISE_RULES', 'DECODING_DEFAULTS', 'PRIOR_RULES', 'TRAINING_RULES',
            'PARAMETER_RULES', 'EARLIER', 'OF_PRIOR', 'PER_BAND', 'WINDOW', 'STAGES', 'of_stage', 'check_settings',
            'check_view', 'window_for', 'settings_of', 'differences', 'renamed', 'default_steps', 'steps_for',
-           'training_settings', 'is_captured', 'is_longer']
+           'training_settings', 'is_captured', 'is_compiled', 'is_longer']
 
 # %% ../../nbs/estimator/settings.ipynb #04f9cd78
 from functools import partial
@@ -143,7 +143,10 @@ TRAINING_RULES = dict(
     weight_decay=one_or_pair(number_from(0)),
     validation_fraction=number_below_one(),
     precision=one_of("auto", "float32", "bfloat16"),
-    compile=truth_value(),
+    compile=Rule(
+        'True, False or "auto"',
+        lambda v: isinstance(v, (bool, np.bool_)) or isinstance(v, str) and v == "auto",
+    ),
     warm_start=truth_value(),
 )
 PARAMETER_RULES = {**TOKENIZER_RULES, **PRIOR_RULES, **TRAINING_RULES, **BOUND_RULES}
@@ -187,7 +190,7 @@ def check_settings(
         raise ValueError(
             "batch_size must be at least 2 where ssl compares series with one another, found 1"
         )
-    if p["compile"] and not can_compile(find_device(p["device"])):
+    if p["compile"] not in (False, "auto") and not can_compile(find_device(p["device"])):
         raise ValueError(
             "compile=True needs a C++ compiler, such as g++, and there is none on the PATH or in "
             "the variable CXX: install one, or take compile=False"
@@ -322,6 +325,19 @@ def is_captured(
     "Are the steps of a stage captured as one CUDA graph?"
     own_view = stage == 0 and callable(model.augment)
     return bool(model.compile) and find_device(model.device).type == "cuda" and not own_view
+
+
+_PAYS_BACK = 7000  # steps on a GPU in which the prior's translation is won back
+
+
+def is_compiled(
+    model,  # an NCVQ
+    steps: int,  # of the prior
+) -> bool:
+    "Is the prior translated by `torch.compile`?"
+    if isinstance(model.compile, str):
+        return find_device(model.device).type == "cuda" and steps >= _PAYS_BACK
+    return bool(model.compile)
 
 # %% ../../nbs/estimator/settings.ipynb #4bab41a9
 def is_longer(

@@ -23,6 +23,7 @@ from .prepared import Prepared, data_facts
 from ncvq_nb.estimator.settings import (
     STAGES,
     is_captured,
+    is_compiled,
     of_stage,
     settings_of,
     training_settings,
@@ -210,7 +211,8 @@ def prior_objective(
         carry_over(prior, classes, start)
     elif model.finetune_codebook:
         prior.init_from_codebook(model.tokenizer_.codebook)
-    if model.compile and not prior.draws:  # whose generator a compiler does not see
+    steps = training_settings(model, 1, len(prepared.x)).steps
+    if is_compiled(model, steps) and not prior.draws:  # whose generator a compiler does not see
         prior.compile()
     how = dict(schedule=model.mask_schedule, p_unconditional=model.p_unconditional)
     return prior, MaskGITLoss(prior, **how, partial=prepared.seen is not None)
@@ -236,7 +238,7 @@ def train_prior(
     after = depends["tokenizer_steps"] = model.history_["tokenizer"]["step"][-1]
     how = dict(valid=valid, facts=depends, after=after)
     history, stopped = train_stage(model, 1, objective, (s, prepared.y), prepared, pace, **how)
-    if model.compile and prior.draws:
+    if prior.draws and is_compiled(model, history["step"][-1]):
         prior.compile()  # for sampling
     if stopped is not None and prepared.start is None and hasattr(model, "prior_"):
         raise stopped

@@ -35,6 +35,7 @@ from ncvq_nb.engine.runtime import (
     fresh_weights,
     own_state,
 )
+from ..engine.stepper import Repeated, cuda_graph, set_rate
 from ..io.storage import cache_folder, content_digest, read_bounded, write_file
 from ..io.wording import listed, quoted, shortened
 
@@ -81,25 +82,33 @@ def equal_batches(n, batch_size, generator):
         yield from torch.randperm(n, generator=generator)[: n // k * k].view(k, -1)
 
 # %% ../../nbs/evaluation/fcn.ipynb #64beac45
-def train_fcn(net, x, y, settings, *, n_steps, autocast, generator):
+def train_fcn(net, x, y, settings, *, n_steps, autocast, generator, capture=None):
     "Train in place, by the `settings` of an `FCNClassifier`; returns the loss of each step."
-    lr, decay, tol = settings.lr, settings.weight_decay, settings.tol
-    opt = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay, fused=True)
-    losses, recent, angle, turn = [], 1.0, 0.0, math.pi / n_steps
-    batches = equal_batches(len(x), settings.batch_size, generator)
-    bar = progress_bar(n_steps, "FCN", shown=settings.verbose, leave=False)
-    net.train()
-    for rows in batches:
-        rows = rows.to(x.device)
-        for group in opt.param_groups:
-            group["lr"] = lr * (1 + math.cos(angle)) / 2
+    peak, tol, rate = settings.lr, settings.tol, {}
+    if capture is not None:  # the rate is read from the device
+        rate = dict(lr=torch.tensor(peak, device=x.device), capturable=True)
+    decay = dict(weight_decay=settings.weight_decay, fused=True)
+    opt = torch.optim.AdamW(net.parameters(), **dict(lr=peak) | decay | rate)
+
+    def step(batch, generator=None):
+        (rows,) = batch
         with autocast:
             logits = net(x[rows])
         loss = F.cross_entropy(logits.float(), y[rows])
         opt.zero_grad()
         loss.backward()
         opt.step()
-        losses.append(loss.detach())
+        return loss.detach()
+
+    take = step if capture is None else Repeated(step, capture, x.device)
+    on_device = torch.Generator(x.device)  # of the captured graph, which draws nothing
+    losses, recent, angle, turn = [], 1.0, 0.0, math.pi / n_steps
+    batches = equal_batches(len(x), settings.batch_size, generator)
+    bar = progress_bar(n_steps, "FCN", shown=settings.verbose, leave=False)
+    net.train()
+    for rows in batches:
+        set_rate(opt, peak * (1 + math.cos(angle)) / 2)
+        losses.append(take([rows.to(x.device)], on_device).clone())
         angle += turn
         bar.update()
         if len(losses) % 20 == 0:
@@ -169,6 +178,7 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
             n_steps=min(n_steps, sys.maxsize if limit is None else limit),
             autocast=torch.autocast(device.type, torch.bfloat16, **mixed),
             generator=generator,
+            capture=cuda_graph if device.type == "cuda" else None,
         )
         self.network_.eval()
         return self

@@ -1,6 +1,7 @@
 """How many steps a second do 1, 2, 4, 8 runs get done together, in threads of one process?
 
     python tests/drivers/together.py --device cuda            # stage 1 and 2, length 140, batch 128
+    python tests/drivers/together.py --device cuda --stage 1 --runs 1 4 8 16
     OMP_NUM_THREADS=1 python tests/drivers/together.py --device cpu --steps 40 --runs 1 2
 
 For each number of runs, so many models of the thesis' sizes are trained by `run_grid`'s own threads
@@ -21,7 +22,8 @@ import torch
 
 from ncvq_nb import NCVQ
 from ncvq_nb.engine.runtime import find_device
-from ncvq_nb.grids.threads import in_threads, own_stream
+from ncvq_nb.engine.streams import own_stream
+from ncvq_nb.grids.threads import in_threads
 
 METHODS = {
     "naive": dict(),
@@ -47,12 +49,14 @@ def run(seed, X, y, settings, device):
 
     with own_stream(device):
         model = NCVQ.thesis(**settings, device=device, random_state=seed)
-        model.fit(X, y, log_with=log, log_every=10)
+        model.fit(X, y, log_with=log, log_every=50)
     return seed, model, lines
 
 
 def rate(all_lines, stage, steps):
     "Steps a second of all runs while all of them are in a stage, captured and under way."
+    if not all(lines[stage] for lines in all_lines):
+        return None
     begins = max(next(t for i, t in lines[stage] if i >= steps / 5) for lines in all_lines)
     ends = min(lines[stage][-1][1] for lines in all_lines)
     if ends <= begins:
@@ -66,7 +70,7 @@ def rate(all_lines, stage, steps):
 
 def weights(model):
     "All tensors of a model."
-    parts = model.tokenizer_, model.prior_
+    parts = [getattr(model, k) for k in ("tokenizer_", "prior_") if hasattr(model, k)]
     return [v.cpu() for part in parts for v in part.state_dict().values()]
 
 
@@ -84,6 +88,7 @@ def main():
     p.add_argument("--length", type=int, default=140)
     p.add_argument("--series", type=int, default=512)
     p.add_argument("--steps", type=int, default=600, help="of each stage")
+    p.add_argument("--stage", type=int, choices=(1, 2), default=2, help="where runs end [2]")
     p.add_argument("--projector_dim", type=int, default=4096)
     p.add_argument("--rounds", type=int, default=2)
     args = p.parse_args()
@@ -92,6 +97,8 @@ def main():
     on_gpu = device.type == "cuda"
     for method in args.methods:
         epochs = tuple(args.steps * min(b, args.series) / args.series for b in (128, 256))
+        if args.stage == 1:
+            epochs = (epochs[0], 0)
         settings = METHODS[method] | dict(epochs=epochs, projector_dim=args.projector_dim)
         settings["compile"] = on_gpu
         alone = run(0, X, y, settings, device)[1]  # warm-up too
