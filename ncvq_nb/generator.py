@@ -56,7 +56,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         prior_dropout: float = 0.0,  # in the prior
         finetune_codebook: bool = True,  # start the prior from the codebook, or from random vectors
         mask_schedule: str = "cosine",  # or "linear", "square", "cubic", "sqrt"
-        p_unconditional: float = 0.2,  # share of series whose class is hidden while training
+        p_unconditional: float = 0.2,  # series whose class is hidden in training; 0: no guidance
         sampling_steps: int = 20,  # T, passes of iterative decoding; 10 in the thesis
         choice_temperature: float = 4.0,  # noise on the order of tokens
         guidance_scale: float = 1.3,  # of classifier-free guidance; 1 for none, as the thesis

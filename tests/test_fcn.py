@@ -22,8 +22,9 @@ from conftest import imitated
 from forging import by_torch
 from fuzzing import REFUSED, fuzz, labels, series, tried
 from hypothesis import strategies as st
-from ncvq_nb.evaluation.fcn import FCNClassifier, PUBLISHED, equal_batches, fcn_file, fcn_for
-from ncvq_nb.evaluation.fcn import fcn_network, most_steps, train_fcn
+from ncvq_nb.evaluation.fcn import FCNClassifier, PUBLISHED, fcn_file, fcn_for
+from ncvq_nb.evaluation.fcn import fcn_network, most_steps
+from ncvq_nb.evaluation.fcn_training import equal_batches, train_fcn
 from ncvq_nb.io.storage import content_digest
 from ncvq_nb.io.archive import load_ucr
 from ncvq_nb.evaluation.diversity import diversity

@@ -718,7 +718,7 @@ def test_damaged_models_are_refused(folder, damage):
     [
         ('"mean": [', '"mean": [1'),
         ('"n_codes": 8', '"n_codes": 7'),
-        ('"guidance_scale": 1.0', '"guidance_scale": 9.0'),
+        ('"guidance_scale": 1.3', '"guidance_scale": 9.3'),
         ('"sit"', '"sat"'),
     ],
 )

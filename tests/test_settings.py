@@ -7,13 +7,12 @@ from toys import fitted, says, sines, tiny
 
 from ncvq_nb import NCVQ
 from ncvq_nb.engine import runtime
-from ncvq_nb.estimator import settings
+from ncvq_nb.estimator import compiling
+from ncvq_nb.estimator.compiling import is_captured, is_compiled
 from ncvq_nb.estimator.settings import (
     EARLIER,
     check_settings,
     differences,
-    is_captured,
-    is_compiled,
     renamed,
     settings_of,
     training_settings,
@@ -154,7 +153,7 @@ def test_steps_are_captured_on_a_gpu_alone(monkeypatch):
 
     assert found(device="cpu") == found(device="cpu", compile=False) == (False,) * 4
     assert found(device="cpu", compile=True) == (False, False, True, True)
-    monkeypatch.setattr(settings, "find_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(compiling, "find_device", lambda name: torch.device("cuda"))
     assert found() == (True, True, False, True)
     assert found(augment=lambda x, generator: x) == (False, True, False, True)
     assert found(compile=True) == (True,) * 4 and found(compile=False) == (False,) * 4

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['TakenStream', 'own_stream', 'side_stream']
 
-# %% ../../nbs/engine/streams.ipynb #08f17baa
+# %% ../../nbs/engine/streams.ipynb #1bae44e2
 import threading
 from contextlib import contextmanager
 
 import torch
 
-# %% ../../nbs/engine/streams.ipynb #a9bdd2ad
+# %% ../../nbs/engine/streams.ipynb #64f3485f
 _taken, _choosing = set(), threading.Lock()
 _HANDED_OUT = 32  # by PyTorch, before the first one comes again
 
@@ -41,7 +41,7 @@ class TakenStream:
     def __del__(self):
         _taken.discard(self.key)
 
-# %% ../../nbs/engine/streams.ipynb #96fb4d23
+# %% ../../nbs/engine/streams.ipynb #27625125
 @contextmanager
 def own_stream(
     device: torch.device,  # where the work is done

@@ -145,11 +145,13 @@ def token_sampler(
 ) -> Callable:  # tokens (b, N), K where masked, and classes (b) → tokens (b, N)
     "Iterative decoding with the settings of one call."
     asked = decoding_settings(model, given)
+    untrained = model.classes_ is not None and not model.p_unconditional
+    if untrained and given.get("guidance_scale") is None:
+        asked["guidance_scale"] = 1.0
     device, prior, grids = device_of(model), model.prior_, model.tokenizer_.grids
     asked |= dict(schedule=model.mask_schedule, steps=asked.pop("sampling_steps"))
     guided = set(per_band(asked["guidance_scale"], len(grids), "guidance_scale")) != {1}
     gen = torch.Generator(device).manual_seed(seed)
-    untrained = model.classes_ is not None and not model.p_unconditional
     mixed = choose_precision(model.precision, device) == "bfloat16"
     if mixed and model.compile in ("auto", False) and device.type == "cpu":
         prior, mixed = _half(prior), False

@@ -6,7 +6,7 @@
 __all__ = ['TOKENIZER_RULES', 'SAMPLING_RULES', 'NOISE_RULES', 'DECODING_DEFAULTS', 'PRIOR_RULES', 'TRAINING_RULES',
            'PARAMETER_RULES', 'EARLIER', 'OF_PRIOR', 'PER_BAND', 'WINDOW', 'STAGES', 'of_stage', 'check_settings',
            'check_view', 'window_for', 'settings_of', 'differences', 'renamed', 'default_steps', 'steps_for',
-           'training_settings', 'is_captured', 'is_compiled', 'is_longer']
+           'training_settings', 'is_longer']
 
 # %% ../../nbs/estimator/settings.ipynb #04f9cd78
 from functools import partial
@@ -316,28 +316,6 @@ def training_settings(
         keep_best=keep_best,
         log_every=log_every,
     )
-
-
-def is_captured(
-    model,  # an NCVQ
-    stage: int,  # 0 for the tokenizer, 1 for the prior
-) -> bool:
-    "Are the steps of a stage captured as one CUDA graph?"
-    own_view = stage == 0 and callable(model.augment)
-    return bool(model.compile) and find_device(model.device).type == "cuda" and not own_view
-
-
-_PAYS_BACK = 7000  # steps on a GPU in which the prior's translation is won back
-
-
-def is_compiled(
-    model,  # an NCVQ
-    steps: int,  # of the prior
-) -> bool:
-    "Is the prior translated by `torch.compile`?"
-    if isinstance(model.compile, str):
-        return find_device(model.device).type == "cuda" and steps >= _PAYS_BACK
-    return bool(model.compile)
 
 # %% ../../nbs/estimator/settings.ipynb #4bab41a9
 def is_longer(

@@ -17,13 +17,12 @@ from ..engine.objective import Objective
 from ..engine.runtime import fresh_weights, own_state, seed_of
 from ..engine.tracking import RunLog
 from .band_priors import make_prior
+from .compiling import is_captured, is_compiled
 from .observation import fit_noise
 from .observed import hide_unseen
 from .prepared import Prepared, data_facts
 from ncvq_nb.estimator.settings import (
     STAGES,
-    is_captured,
-    is_compiled,
     of_stage,
     settings_of,
     training_settings,

@@ -24,10 +24,8 @@ from safetensors.torch import save as to_safetensors
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from torch import nn
-from torch.nn import functional as F
 
 from ..data import Standardiser, check_labels, check_series
-from ..engine.progress import progress_bar
 from ncvq_nb.engine.runtime import (
     choose_precision,
     derived_seed,
@@ -35,7 +33,8 @@ from ncvq_nb.engine.runtime import (
     fresh_weights,
     own_state,
 )
-from ..engine.stepper import Repeated, cuda_graph, set_rate
+from ..engine.stepper import cuda_graph
+from .fcn_training import train_fcn
 from ..io.storage import cache_folder, content_digest, read_bounded, write_file
 from ..io.wording import listed, quoted, shortened
 
@@ -73,53 +72,6 @@ def most_steps(n, n_classes):
 # %% ../../nbs/evaluation/fcn.ipynb #56b27dd8
 # of TimeVQVAE (Lee et al. 2023) and the thesis
 PUBLISHED = dict(epochs=1000, max_steps=None, tol=0.0, batch_size=256, lr=1e-3, weight_decay=1e-5)
-
-# %% ../../nbs/evaluation/fcn.ipynb #3b8d75ad
-def equal_batches(n, batch_size, generator):
-    "Endless batches of equal size, a fresh permutation each epoch."
-    k = math.ceil(n / batch_size)
-    while True:
-        yield from torch.randperm(n, generator=generator)[: n // k * k].view(k, -1)
-
-# %% ../../nbs/evaluation/fcn.ipynb #64beac45
-def train_fcn(net, x, y, settings, *, n_steps, autocast, generator, capture=None):
-    "Train in place, by the `settings` of an `FCNClassifier`; returns the loss of each step."
-    peak, tol, rate = settings.lr, settings.tol, {}
-    if capture is not None:  # the rate is read from the device
-        rate = dict(lr=torch.tensor(peak, device=x.device), capturable=True)
-    decay = dict(weight_decay=settings.weight_decay, fused=True)
-    opt = torch.optim.AdamW(net.parameters(), **dict(lr=peak) | decay | rate)
-
-    def step(batch, generator=None):
-        (rows,) = batch
-        with autocast:
-            logits = net(x[rows])
-        loss = F.cross_entropy(logits.float(), y[rows])
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        return loss.detach()
-
-    take = step if capture is None else Repeated(step, capture, x.device)
-    on_device = torch.Generator(x.device)  # of the captured graph, which draws nothing
-    losses, recent, angle, turn = [], 1.0, 0.0, math.pi / n_steps
-    batches = equal_batches(len(x), settings.batch_size, generator)
-    bar = progress_bar(n_steps, "FCN", shown=settings.verbose, leave=False)
-    net.train()
-    for rows in batches:
-        set_rate(opt, peak * (1 + math.cos(angle)) / 2)
-        losses.append(take([rows.to(x.device)], on_device).clone())
-        angle += turn
-        bar.update()
-        if len(losses) % 20 == 0:
-            recent = torch.stack(losses[-20:]).mean().item()
-            bar.set_postfix(loss=f"{recent:.3f}")
-            if recent < tol:
-                turn, tol = max(turn, (math.pi - angle) / settings.cool_down), 0.0
-        if angle > math.pi - 1e-9:
-            break
-    bar.close()
-    return torch.stack(losses).tolist()
 
 # %% ../../nbs/evaluation/fcn.ipynb #4f156901
 class FCNClassifier(ClassifierMixin, BaseEstimator):

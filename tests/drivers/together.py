@@ -10,18 +10,22 @@ run the time counts in which all runs are in the same stage: from the moment whe
 has taken a fifth of its steps (all are captured by then) to the moment when the first one ends.
 Numbers of runs take turns, twice unless --rounds says otherwise, and the table has the median.
 Prints lines of JSON, and whether the weights of runs together are those of the same run alone.
+
+With --bare only the steps of stage 1 are taken, without the loop around them: what the device does.
 """
 
 import argparse
 import json
 import statistics
+import threading
 import time
 
 import numpy as np
 import torch
 
 from ncvq_nb import NCVQ
-from ncvq_nb.engine.runtime import find_device
+from ncvq_nb.bench.workloads import build_workload
+from ncvq_nb.engine.runtime import find_device, seeded
 from ncvq_nb.engine.streams import own_stream
 from ncvq_nb.grids.threads import in_threads
 
@@ -80,6 +84,43 @@ def farthest(model, alone):
     return max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
 
 
+def bare_rate(n, method, device, args):
+    "Steps a second of `n` threads that do nothing but take them."
+    how = dict(batch=128, length=args.length, device=device, precision="bfloat16", n_samples=1)
+    how |= dict(projector_dim=args.projector_dim, compile=device.type == "cuda")
+    with seeded(0, device):
+        steps = [build_workload(f"stage1/{method}", **how).ours for _ in range(n)]
+    gate, ended = threading.Barrier(n + 1), threading.Barrier(n + 1)
+
+    def work(step):
+        with own_stream(device):
+            for _ in range(6):  # the first ones are captured
+                step()
+            gate.wait()
+            for _ in range(args.steps):
+                step()
+            if device.type == "cuda":
+                torch.cuda.current_stream(device).synchronize()
+            ended.wait()
+
+    threads = [threading.Thread(target=work, args=(step,)) for step in steps]
+    for thread in threads:
+        thread.start()
+    gate.wait()
+    began = time.perf_counter()
+    ended.wait()
+    return n * args.steps / (time.perf_counter() - began)
+
+
+def bare(args, device):
+    "Print a line for each method and number of runs."
+    for method in args.methods:
+        for n in args.runs:
+            rates = [bare_rate(n, method, device, args) for _ in range(args.rounds)]
+            row = dict(method=method, runs=n, stage1_per_s=round(statistics.median(rates), 1))
+            print(json.dumps(row | dict(bare=True, length=args.length)), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--device", default="auto")
@@ -91,8 +132,11 @@ def main():
     p.add_argument("--stage", type=int, choices=(1, 2), default=2, help="where runs end [2]")
     p.add_argument("--projector_dim", type=int, default=4096)
     p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--bare", action="store_true", help="steps of stage 1 alone")
     args = p.parse_args()
     device = find_device(args.device)
+    if args.bare:
+        return bare(args, device)
     X, y = series(args.series, args.length)
     on_gpu = device.type == "cuda"
     for method in args.methods:
