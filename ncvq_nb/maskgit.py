@@ -89,12 +89,12 @@ class Block(nn.Module):
         generator: torch.Generator | None = None,  # of dropout
     ) -> torch.Tensor:  # (b, n, dim)
         b, n, _ = h.shape
-        qkv = self.qkv(self.norm1(h)).view(b, n, 3, self.heads, -1)
+        qkv = self.norm1.then(self.qkv, h).view(b, n, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (b, heads, n, head_dim) each
         a = attention(q, k, v, self.dropout if self.training else 0.0, generator)
         h = h + self.drop(self.out(a.transpose(1, 2).reshape(b, n, -1)), generator)
         w1, gelu, drop, w2 = self.ff
-        f = w2(drop(gelu(w1(self.norm2(h))), generator))
+        f = w2(drop(gelu(self.norm2.then(w1, h)), generator))
         return h + self.drop(f, generator)
 
 # %% ../nbs/08_maskgit.ipynb #6466eec8
@@ -164,7 +164,7 @@ class MaskGIT(nn.Module):
         for block in self.blocks:
             h = block(h, generator)
         norm, narrow, gelu, norm2, logits = self.head
-        h = norm2(gelu(narrow(norm(h[:, 1 + span.start :]))))
+        h = norm2(gelu(norm.then(narrow, h[:, 1 + span.start :])))
         return F.linear(h, logits.weight[codes], logits.bias[codes])
 
 # %% ../nbs/08_maskgit.ipynb #d323348c

@@ -143,7 +143,7 @@ def test_samples_are_their_tokens_decoded(model):
 
 def test_bfloat16_is_used_for_samples_too():
     m, seen = fitted(ssl=None, epochs=1), []
-    m.prior_.blocks[0].qkv.register_forward_hook(lambda m, args, out: seen.append(out.dtype))
+    m.prior_.blocks[0].ff[1].register_forward_hook(lambda m, args, out: seen.append(out.dtype))
     for precision in ("float32", "bfloat16"):
         m.set_params(precision=precision).sample(2, guidance_scale=1.0, random_state=0)
     assert set(seen[:20]) == {torch.float32} and set(seen[20:]) == {torch.bfloat16}

@@ -8,25 +8,26 @@ __all__ = ['RMSNorm']
 # %% ../../nbs/engine/rms_norm.ipynb #ba66f029
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 # %% ../../nbs/engine/rms_norm.ipynb #72aa6a31
 class _RootMeanSquare(torch.autograd.Function):
-    "x over the root of its mean square, times a weight."
+    "x over the root of its mean square, in the precision that is asked for."
 
     @staticmethod
-    def forward(ctx, x, weight, eps):
+    def forward(ctx, x, eps, dtype):
         scale = torch.rsqrt(torch.linalg.vecdot(x, x) / x.shape[-1] + eps).unsqueeze(-1)
-        n = x * scale
-        ctx.save_for_backward(n, weight, scale)
-        return n * weight
+        n = (x * scale).to(dtype)
+        ctx.save_for_backward(n, scale)
+        return n
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, g):
-        n, weight, scale = ctx.saved_tensors
-        gn = g * weight
-        mean = torch.linalg.vecdot(gn, n).unsqueeze(-1) / n.shape[-1]
-        return torch.addcmul(gn, n, mean, value=-1) * scale, (g * n).flatten(0, -2).sum(0), None
+        n, scale = ctx.saved_tensors
+        g, n = (t if t.dtype == scale.dtype else t.float() for t in (g, n))
+        mean = torch.linalg.vecdot(g, n).unsqueeze(-1) / n.shape[-1]
+        return torch.addcmul(g, n, mean, value=-1).mul_(scale), None, None
 
 # %% ../../nbs/engine/rms_norm.ipynb #a6c8196a
 class RMSNorm(nn.RMSNorm):
@@ -38,11 +39,17 @@ class RMSNorm(nn.RMSNorm):
     ):
         super().__init__(dim, eps=torch.finfo(torch.float32).eps)
 
-    def forward(
+    def then(
         self,
+        linear: nn.Linear,  # the layer that follows
         x: torch.Tensor,  # (…, dim)
-    ) -> torch.Tensor:  # (…, dim)
+    ) -> torch.Tensor:  # (…, entries of the layer)
+        "What the layer makes of the normalised vectors."
         if x.device.type != "cpu" or self.weight.dtype == torch.bfloat16:
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return _RootMeanSquare.apply(x.float(), self.weight, self.eps)
+            return linear(self(x))
+        mixed = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if mixed else torch.float32
+        with torch.autocast("cpu", enabled=False):
+            n = _RootMeanSquare.apply(x.float(), self.eps, dtype)
+            weight = linear.weight * self.weight
+        return F.linear(n, weight, linear.bias)
