@@ -256,7 +256,7 @@ out["prints"] = [fingerprint(m) for m in models]
 out["guidance"] = [m.guidance_scale for m in models]
 """)
     assert down["prints"] == [fingerprint(model)] * 5
-    assert down["guidance"] == [1.0, 1.0, 1.0, 2.0, 1.0]
+    assert down["guidance"] == [1.3, 1.3, 1.3, 2.0, 1.3]
     fetched = [line for line in hub.log if "somebody/more/resolve" in line]
     assert fetched and not any("malware" in line for line in fetched)
 

@@ -44,7 +44,7 @@ def outcome(m, X, mark=""):
     out = {f"{stage}/{k}": np.array(v) for (stage, k), v in histories.items() if k != "seconds"}
     out |= {k: v.numpy() for k, v in m.tokenizer_.bands[0].vq.state_dict().items()}
     out |= dict(reconstruction=m.reconstruct(X), tokens=m.encode(X))
-    out |= dict(samples=m.sample(8, random_state=0))
+    out |= dict(samples=m.sample(8, guidance_scale=1.0, random_state=0))
     return {f"{mark}{k}": v for k, v in out.items()}
 
 
