@@ -190,6 +190,8 @@ def rms_norm(x, norm):
 def test_a_block_is_softmax_of_scaled_products_and_a_network_of_gelu():
     with seeded(1):
         block = Block(12, 3, 5, 2.0, 0.0).eval()
+        for norm in (block.norm1, block.norm2):
+            torch.nn.init.uniform_(norm.weight, 0.5, 2)
     h = randn(2, 7, 12)
     x, out = numpy_of(h), np.zeros((2, 7, 15))
     qkv = rms_norm(x, block.norm1) @ numpy_of(block.qkv.weight).T

@@ -159,6 +159,31 @@ def test_repeated_steps_are_those_taken_one_by_one(name, precision):
     assert all(torch.equal(state[k], again[k]) for k in state)
 
 
+@pytest.mark.parametrize("name", ["barlow-warp", "prior"])
+def test_weights_that_are_converted_at_once_are_those_that_autocast_converts(name):
+    "Deferred steps in bfloat16 beside steps that the host looks at."
+
+    def end(defer):
+        with seeded(0):
+            objective, data = OBJECTIVES[name][0](*OBJECTIVES[name][1:])
+        objective.to(memory_format=torch.channels_last).train()
+        opt = adamw(objective, 0.01, 0.01)
+        stepper, gen = Stepper(objective, opt, "bfloat16", defer=defer), torch.Generator()
+        assert bool(stepper.low) == defer
+        losses = []
+        for i in range(6):
+            gen.manual_seed(i)
+            with seeded(i):
+                losses.append(float(stepper.step(i, [t[:16] for t in data], gen)[0].loss))
+        return losses, [p.detach().clone() for p in objective.parameters()]
+
+    (one, weights), (two, others) = end(False), end(True)
+    assert len(set(one)) == 6
+    np.testing.assert_allclose(two, one, rtol=2e-3)
+    for a, b in zip(weights, others):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
+
+
 def test_a_bad_batch_is_refused_within_the_graph():
     def end(capture, *bad_batches):
         how = dict(capture=capture, steps=10, bad_batches=bad_batches)
