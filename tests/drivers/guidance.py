@@ -38,12 +38,11 @@ COLUMNS = ("data", "setting", "fid", "agreement", "precision", "recall", "second
 STEPS = 1000  # of the tokenizer
 
 
-def rows(name, steps=STEPS, **settings):
+def rows(name):
     "One row for each setting."
     data = validation_split(find_dataset(name))
     n, fcn = len(data.X_train), fcn_for(data)
-    epochs = (steps * min(64, n) / n, None)
-    model = NCVQ(random_state=0, **{"epochs": epochs, **settings})
+    model = NCVQ(random_state=0, epochs=(STEPS * min(64, n) / n, None))
     model.fit(data.X_train, data.y_train)
     y = np.tile(data.y_test, max(1, 600 // len(data.y_test)))
     real = fcn.features(data.X_test)

@@ -5,7 +5,7 @@
 
 The recording is a table with a row for each time step; columns that are no numbers are left out. A
 default model is trained on all windows of 24 steps, without labels, and as many samples are scored
-against them. Rows are added to those that the table has.
+against them. Other runs that the table has stay.
 """
 
 import argparse
@@ -39,10 +39,10 @@ def recording(path):
     return np.array([[float(row[i]) for i in kept] for row in rows])
 
 
-def scored(name, X, seed, **settings):
+def scored(name, X, seed):
     "The rows of a run."
     began = time.perf_counter()
-    model = NCVQ(**settings, random_state=seed).fit(X)
+    model = NCVQ(random_state=seed).fit(X)
     report = window_scores(X, model.sample(len(X), random_state=seed), random_state=seed)
     took = round(time.perf_counter() - began, 1)
     run = dict(dataset=name, setting="default", method="default", augment="", seed=seed)
@@ -64,6 +64,7 @@ def main():
     X = recording_windows(recording(args.file))
     found = list(RunTable.load(args.out)) if args.out.exists() else []
     for seed in args.seeds:
+        found = [r for r in found if (r["dataset"], r["seed"]) != (args.name, seed)]
         found += scored(args.name, X, seed)
         lines = [",".join(COLUMNS), *(",".join(str(r[c]) for c in COLUMNS) for r in found)]
         write_with_checksum(args.out, "\n".join(lines) + "\n")
