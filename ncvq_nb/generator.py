@@ -70,9 +70,10 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         unconditional: str = "ancestral",  # without a label: draw one first; "null": as the thesis
         epochs: float | tuple | None = None,  # or (tokenizer, prior); None: by the size of the set
         batch_size: int | tuple = 64,  # series in a batch, at most all; (128, 256) in the thesis
-        lr: float | tuple = (4e-3, 1e-3),  # greatest learning rate of AdamW
+        optimizer: str | tuple = "muon",  # Muon and AdamW, or "adamw" alone, as the thesis
+        lr: float | tuple = (2e-3, 4e-3),  # greatest learning rate of AdamW; a fifth of Muon's
         warmup: float | tuple = 0.05,  # share of the steps in which it rises to that
-        weight_decay: float | tuple = 1e-5,  # of AdamW
+        weight_decay: float | tuple = 0.3,  # of matrices and kernels, in multiples of the rate
         validation_fraction: float = 0.0,  # share held out; the prior then ends at its best moment
         precision: str = "auto",  # "bfloat16" for the heavy layers where that is fast, or "float32"
         compile: bool | str = "auto",  # the prior by `torch.compile`; GPU steps as graphs
@@ -99,7 +100,8 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self.revise_share, self.observation_noise = revise_share, observation_noise
         self.unconditional = unconditional
         self.epochs, self.batch_size = epochs, batch_size
-        self.lr, self.warmup, self.weight_decay = lr, warmup, weight_decay
+        self.optimizer, self.lr = optimizer, lr
+        self.warmup, self.weight_decay = warmup, weight_decay
         self.validation_fraction = validation_fraction
         self.precision, self.compile, self.warm_start = precision, compile, warm_start
         self.device, self.random_state, self.verbose = device, random_state, verbose

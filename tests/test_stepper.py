@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ncvq_nb.engine.objective import Losses, Objective
 from ncvq_nb.engine.runtime import seed_of, seeded
-from ncvq_nb.engine.stepper import Stepper, adamw, cuda_graph
+from ncvq_nb.engine.optimisers import OPTIMISERS, adamw, make_optimiser
+from ncvq_nb.engine.stepper import Stepper, cuda_graph
 from ncvq_nb.maskgit import MaskGIT, MaskGITLoss
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
 from ncvq_nb.training import BatchSampler, TrainingSettings, cosine_lr, evaluate_loss, train
@@ -114,14 +115,21 @@ def moments(opt):
 
 
 def take_steps(
-    make, *settings, capture, device="cpu", steps=12, precision="float32", bad_batches=()
+    make,
+    *settings,
+    capture,
+    device="cpu",
+    steps=12,
+    precision="float32",
+    bad_batches=(),
+    optimizer="adamw",
 ):
     "Losses, diagnostics, norms and the end of a few steps, each with its own batch, seed and rate."
     with seeded(0):
         objective, data = make(*settings)
     objective.to(device, memory_format=torch.channels_last).train()
     data = [t.to(device) for t in data]
-    opt = adamw(objective, 0.01, 0.01, captured=True)
+    opt = make_optimiser(optimizer, objective, 0.01, 0.01, True, precision)
     stepper = Stepper(objective, opt, precision, defer=True, capture=capture)
     gen, seen = torch.Generator(device), []
     for i in range(steps):
@@ -147,11 +155,15 @@ def assert_same(one, two):
 # Captured steps
 
 
+STEPS = [(name, "adamw") for name in OBJECTIVES] + [("barlow-warp", "muon"), ("prior", "muon")]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_repeated_steps_are_those_taken_one_by_one(name, precision):
-    one, state, _ = take_steps(*OBJECTIVES[name], capture=None, precision=precision)
-    two, again, refused = take_steps(*OBJECTIVES[name], capture=tape, precision=precision)
+@pytest.mark.parametrize("name, optimizer", STEPS)
+def test_repeated_steps_are_those_taken_one_by_one(name, optimizer, precision):
+    how = dict(precision=precision, optimizer=optimizer)
+    one, state, _ = take_steps(*OBJECTIVES[name], capture=None, **how)
+    two, again, refused = take_steps(*OBJECTIVES[name], capture=tape, **how)
     assert all(np.isfinite(v).all() for v in one.values())
     assert len(np.unique(one["loss"])) == 12 and refused is None
     assert_same(one, two)
@@ -184,9 +196,10 @@ def test_weights_that_are_converted_at_once_are_those_that_autocast_converts(nam
         torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
 
 
-def test_a_bad_batch_is_refused_within_the_graph():
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_a_bad_batch_is_refused_within_the_graph(optimizer):
     def end(capture, *bad_batches):
-        how = dict(capture=capture, steps=10, bad_batches=bad_batches)
+        how = dict(capture=capture, steps=10, bad_batches=bad_batches, optimizer=optimizer)
         return take_steps(*OBJECTIVES["barlow-warp"], **how)
 
     (one, state, refused), (two, again, too) = end(None, 7), end(tape, 7)
@@ -195,6 +208,8 @@ def test_a_bad_batch_is_refused_within_the_graph():
     assert_same(one, two)
     weights = [k for k in state if "encoder" in k and k.endswith("weight")]
     assert weights
+    weights += [k for k in state if k.endswith("momentum")]
+    assert (optimizer == "muon") == any(k.endswith("momentum") for k in weights)
     for k in weights:  # the optimiser has stood still
         assert torch.equal(again[k], state[k]) and torch.equal(again[k], before[k])
 

@@ -242,9 +242,12 @@ def cut_off_at(call):
 
 
 @pytest.mark.parametrize("step", [1, 7, 13, 19])
-@pytest.mark.parametrize("keep_best", [False, True])
-def test_a_run_cut_off_in_mid_epoch_ends_as_if_it_had_not_been(tmp_path, step, keep_best):
+@pytest.mark.parametrize("keep_best, optimizer", [(False, "adamw"), (True, "muon")])
+def test_a_run_cut_off_in_mid_epoch_ends_as_if_it_had_not_been(
+    tmp_path, step, keep_best, optimizer
+):
     kw = dict(steps=20, seed=1, log_every=3, lr=0.05, keep_best=keep_best, checkpoint_every=0)
+    kw |= dict(optimizer=optimizer)
     kw |= dict(valid=DATA) if keep_best else {}
     whole, again = Noisy(0.3), Noisy(0.3)
     want = fit(whole, folder=tmp_path / "whole", **kw)

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 # %% ../../nbs/bench/reference.ipynb #d445ed47
 from ..autoencoder import Decoder, EdgePad, Encoder, Pointwise
 from ..engine.objective import Losses, Objective
-from ..engine.stepper import decay_groups
+from ..engine.optimisers import decay_groups
 from ..maskgit import MaskGITLoss
 from ..ssl import pool, variance_loss
 from ..stft import STFT

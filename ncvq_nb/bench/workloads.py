@@ -26,7 +26,8 @@ from ncvq_nb.bench.reference import (
     reference_view,
 )
 from .reference_sampling import reference_decoding, reference_fcn, reference_features
-from ..engine.stepper import Stepper, adamw, cuda_graph
+from ..engine.optimisers import make_optimiser
+from ..engine.stepper import Stepper, cuda_graph
 from ..evaluation.fcn import FCNClassifier, fcn_network
 from ..generator import NCVQ
 from ..maskgit import MaskGITLoss
@@ -77,7 +78,8 @@ def make_stepper(
     "Our stepper, as `fit` has it."
     model = case.model
     captured = model.compile and case.x.is_cuda
-    opt = adamw(objective, model.lr, model.weight_decay, captured)
+    how = model.lr, model.weight_decay, captured, case.precision
+    opt = make_optimiser(model.optimizer, objective, *how)
     return Stepper(objective, opt, case.precision, capture=cuda_graph if captured else None)
 
 

@@ -26,6 +26,7 @@ def thesis_settings(
         epochs=1000,
         batch_size=(128, 256),
         lr=1e-3,
+        optimizer="adamw",
         warmup=0.0,
         weight_decay=1e-3,
     )
@@ -55,6 +56,8 @@ def timevqvae_settings(
         unconditional="null",
         epochs=None if n is None else tuple(k * min(32, n) / n for k in steps),
         batch_size=32,
+        optimizer="adamw",
         lr=5e-3,
         warmup=0.05,
+        weight_decay=1e-5,
     )

@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 from ..augment import AUGMENTATIONS
 from ..engine.identity import as_json
+from ..engine.optimisers import OPTIMISERS
 from ncvq_nb.engine.parameters import (
     Rule,
     check_parameters,
@@ -138,6 +139,7 @@ TRAINING_RULES = dict(
         _are_epochs,
     ),
     batch_size=one_or_pair(whole_number(1)),
+    optimizer=one_or_pair(one_of(*OPTIMISERS)),
     lr=one_or_pair(positive_number()),
     warmup=one_or_pair(number_below_one()),
     weight_decay=one_or_pair(number_from(0)),
@@ -157,6 +159,7 @@ EARLIER = dict(  # what younger parameters were before they had names; they are 
     width=8,
     code_dim=None,
     observation_noise=0.0,
+    optimizer="adamw",
     warmup=0.0,
 )
 OF_PRIOR = ("prior_dim", "prior_depth", "prior_heads", "prior_dropout")
@@ -278,7 +281,7 @@ def default_steps(
     n: int,  # series to train on
 ) -> int:
     "The optimiser steps of a stage where no epochs are given."
-    return min(1000 + n // 2, 3000) if stage == 0 else min(max(1000, 500 + 2 * n), 6000)
+    return min(750 + n // 2, 3000) if stage == 0 else min(200 + 23 * n // 10, 6000)
 
 
 def steps_for(
@@ -311,6 +314,7 @@ def training_settings(
         lr=value(model.lr),
         warmup=round(value(model.warmup) * steps),
         weight_decay=value(model.weight_decay),
+        optimizer=value(model.optimizer),
         seed=seed_of(model.seed_, STAGES[stage], "train"),
         precision=choose_precision(model.precision, model.device),
         keep_best=keep_best,

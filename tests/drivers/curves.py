@@ -17,6 +17,7 @@ from toys import as_dataset, noise, tiny
 
 SIZES = dict(dim=32, n_res_blocks=2, projector_dim=64, prior_dim=64, prior_depth=2, aug_weight=0.1)
 SIZES |= dict(n_fft=8, width=8, n_codes=32, lr=1e-3, warmup=0.0, precision="float32")
+SIZES |= dict(optimizer="adamw", weight_decay=1e-5)
 
 
 def curve(method, data):

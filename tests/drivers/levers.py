@@ -14,13 +14,15 @@ from pathlib import Path
 from ncvq_nb import Dataset, holdout, run_grid
 from ncvq_nb.io.archive import find_dataset
 
-EARLIER = dict(n_fft=8, width=8, n_codes=32, lr=1e-3, warmup=0.0, observation_noise=0.0)
+EARLIER = dict(n_fft=8, width=8, n_codes=32, observation_noise=0.0, warmup=0.0)
+EARLIER |= dict(optimizer="adamw", lr=1e-3, weight_decay=1e-5)
 LEVERS = {
     "earlier defaults": {},
     "256 codes": dict(n_codes=256),
     "n_fft 4, 16 columns": dict(n_fft=4, width=16),
     "lr 4e-3 for the tokenizer, warm-up": dict(lr=(4e-3, 1e-3), warmup=0.05),
     "observation noise": dict(observation_noise=1.0),
+    "Muon": dict(optimizer="muon", lr=(2e-3, 4e-3), weight_decay=0.3),
 }
 ASIDE = {"prior dropout 0.3": dict(prior_dropout=0.3)}  # on top of all of them
 
