@@ -131,7 +131,8 @@ def test_the_command_writes_one_model_and_one_log(together, alone):
     _, by_rank, folder = together
     assert [said["command"].count("model:") for said in by_rank] == [1, 0]
     history = NCVQ.load(folder / "out" / "model").history_["prior"]
-    assert_allclose(history["loss"], alone[f"{NCVQ().ssl}/prior/loss"], rtol=2e-3)
+    # rounding decides a token here and there, and updates of a fixed length carry that on
+    assert_allclose(history["loss"], alone[f"{NCVQ().ssl}/prior/loss"], rtol=1e-2)
     if driver.LOGGED:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
