@@ -6,11 +6,11 @@
 __all__ = ['COEFFICIENTS', 'MATRICES', 'OPTIMISERS', 'decay_groups', 'rate_on', 'adamw', 'set_rate', 'orthogonalised', 'Muon',
            'make_optimiser']
 
-# %% ../../nbs/engine/optimisers.ipynb #dfb2f760
+# %% ../../nbs/engine/optimisers.ipynb #0a98a8ad
 import torch
 from torch import nn
 
-# %% ../../nbs/engine/optimisers.ipynb #3d6cde84
+# %% ../../nbs/engine/optimisers.ipynb #11dd92b9
 def decay_groups(
     module: nn.Module,  # whose parameters are trained
     weight_decay: float,  # of AdamW
@@ -46,7 +46,7 @@ def adamw(
     groups = decay_groups(module, weight_decay)
     return torch.optim.AdamW(groups, **rate_on(device, lr, captured))
 
-# %% ../../nbs/engine/optimisers.ipynb #0a9964a8
+# %% ../../nbs/engine/optimisers.ipynb #8c9b56f9
 def set_rate(
     opt: torch.optim.Optimizer,
     lr: float,  # learning rate of the next step
@@ -58,8 +58,8 @@ def set_rate(
         else:
             group["lr"] = lr
 
-# %% ../../nbs/engine/optimisers.ipynb #bb374dc8
-COEFFICIENTS = 3.4445, -4.7750, 2.0315
+# %% ../../nbs/engine/optimisers.ipynb #122af391
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # a, b, c of the polynomial
 
 
 def orthogonalised(
@@ -76,7 +76,7 @@ def orthogonalised(
         x = a * x + torch.baddbmm(xx, xx, xx, beta=b, alpha=c) @ x
     return x.mT if tall else x
 
-# %% ../../nbs/engine/optimisers.ipynb #e9a5f548
+# %% ../../nbs/engine/optimisers.ipynb #79de74a3
 MATRICES = (nn.modules.conv._ConvNd, nn.Linear)  # layers whose weights Muon moves
 
 
@@ -139,7 +139,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_copy_(momentum, [m.view_as(p) for m, p in zip(after, params)])
         torch._foreach_add_(params, [m.view_as(p) for m, p in zip(moved, params)])
 
-# %% ../../nbs/engine/optimisers.ipynb #67fd6a52
+# %% ../../nbs/engine/optimisers.ipynb #f19e4344
 OPTIMISERS = "adamw", "muon"
 
 
