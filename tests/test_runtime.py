@@ -87,7 +87,8 @@ def test_everything_a_model_does(tmp_path, device, ssl, augment):
     modules = model.tokenizer_, model.prior_
     assert {p.device.type for module in modules for p in module.parameters()} == {device}
     for h in model.history_.values():
-        assert np.isfinite(h["loss"]).all() and h["loss"][-1] < h["loss"][0]
+        loss = np.array(h["loss"])  # one batch is unlike another
+        assert np.isfinite(loss).all() and loss[-5:].mean() < loss[:5].mean()
     s, Z, X_new = model.encode(X), model.transform(X), model.sample(5, y=1, random_state=0)
     gap = np.where(np.arange(64) // 8 == 3, np.nan, X)
     completed, observed = model.impute(gap, random_state=0), ~np.isnan(gap)
