@@ -25,9 +25,9 @@ from .engine.failures import check_end, refuse
 from .engine.history import History
 from .engine.interrupts import Interrupted, held_interrupts
 from .engine.objective import Losses, Objective
+from .engine.optimisers import make_optimiser
 from .engine.progress import progress_bar
 from .engine.runtime import kept_memory, own_state, seed_of, seeded
-from .engine.optimisers import make_optimiser
 from .engine.stepper import Stepper, cuda_graph
 
 # %% ../nbs/07_training.ipynb #f1a2c413

@@ -11,8 +11,8 @@ from torch import nn
 from ncvq_nb.augment import AUGMENTATIONS
 from ncvq_nb.bench import reference
 from ncvq_nb.bench.workloads import bench_series
-from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.engine.optimisers import adamw
+from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.engine.stepper import Stepper
 from ncvq_nb.maskgit import MaskGIT, MaskGITLoss
 from ncvq_nb.ssl import barlow_twins_loss, vibcreg_loss, vicreg_loss

@@ -17,8 +17,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from ncvq_nb import NCVQ, evaluate
-from ncvq_nb.engine.runtime import find_device, own_device
 from ncvq_nb.engine.optimisers import adamw
+from ncvq_nb.engine.runtime import find_device, own_device
 from ncvq_nb.engine.stepper import Stepper
 from ncvq_nb.evaluation.fcn import FCNClassifier
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss

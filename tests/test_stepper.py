@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ncvq_nb.engine.objective import Losses, Objective
-from ncvq_nb.engine.runtime import seed_of, seeded
 from ncvq_nb.engine.optimisers import OPTIMISERS, adamw, make_optimiser
+from ncvq_nb.engine.runtime import seed_of, seeded
 from ncvq_nb.engine.stepper import Stepper, cuda_graph
 from ncvq_nb.maskgit import MaskGIT, MaskGITLoss
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss

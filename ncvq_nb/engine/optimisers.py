@@ -77,7 +77,7 @@ def orthogonalised(
     return x.mT if tall else x
 
 # %% ../../nbs/engine/optimisers.ipynb #79de74a3
-MATRICES = (nn.modules.conv._ConvNd, nn.Linear)  # layers whose weights Muon moves
+MATRICES = (nn.modules.conv._ConvNd, nn.Linear)  # what autocast computes in bfloat16, too
 
 
 class Muon(torch.optim.Optimizer):

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from .distributed import ProcessGroup, all_reduce_mean
 from .objective import Losses, Objective
-from .optimisers import set_rate
+from .optimisers import MATRICES, set_rate
 from .runtime import TURN
 from .streams import side_stream
 
@@ -107,9 +107,6 @@ class Aside:
             torch._foreach_copy_(group, [part.view_as(t) for part, t in zip(parts, group)])
 
 
-_HEAVY = (nn.modules.conv._ConvNd, nn.Linear)  # what autocast computes in bfloat16
-
-
 class LowWeights:
     "A module whose heavy layers have their weights in bfloat16, converted all at once."
 
@@ -119,7 +116,7 @@ class LowWeights:
     ):
         self.module, self.weights = module, {}
         for place, layer in module.named_modules():
-            if isinstance(layer, _HEAVY):
+            if isinstance(layer, MATRICES):
                 found = layer.named_parameters(place, recurse=False)
                 self.weights |= {name: p for name, p in found if p.requires_grad}
         self.low = {

@@ -9,6 +9,8 @@ contains those before it. A run that was cut off goes on where it stopped.
 """
 
 import argparse
+import csv
+from contextlib import contextmanager
 from pathlib import Path
 
 from ncvq_nb import Dataset, holdout, run_grid
@@ -41,6 +43,23 @@ def validation_split(data, share=0.3):
     kept, held = holdout(data.y_train, share, random_state=0)
     X, y = data.X_train, data.y_train
     return Dataset(f"{data.name} held out", X[kept], y[kept], X[held], y[held])
+
+
+@contextmanager
+def appended_lines(path, columns):
+    "A function that adds a line to a table, which is begun where there is none, and prints it."
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        if new:
+            out.writerow(columns)
+
+        def add(*line):
+            out.writerow(line)
+            file.flush()
+            print(*line, flush=True)
+
+        yield add
 
 
 def main():

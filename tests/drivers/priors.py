@@ -12,15 +12,15 @@ table.
 """
 
 import argparse
-import csv
 import json
 import time
 from pathlib import Path
 
 import numpy as np
-from levers import validation_split
+from levers import appended_lines, validation_split
 
 from ncvq_nb import NCVQ
+from ncvq_nb.estimator.settings import of_stage
 from ncvq_nb.evaluation.fcn import fcn_for
 from ncvq_nb.evaluation.memorisation import memorisation
 from ncvq_nb.io.archive import find_dataset
@@ -57,11 +57,7 @@ def main():
     p.add_argument("--keep", type=Path, required=True, help="folder for the tokenizers")
     p.add_argument("--out", type=Path, required=True)
     args = p.parse_args()
-    new = not args.out.exists()
-    with open(args.out, "a", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        if new:
-            out.writerow(COLUMNS)
+    with appended_lines(args.out, COLUMNS) as add:
         for data in map(validation_split, map(find_dataset, args.data)):
             fcn, n = fcn_for(data), len(data.X_train)
             name = data.name.removesuffix(" held out")
@@ -69,16 +65,13 @@ def main():
                 for setting, steps in ((s, k) for k in args.steps for s in args.settings):
                     model = tokenizer(data, seed, args.keep / f"{name}-{seed}")
                     model.set_params(**setting, random_state=seed)
-                    batch = model.batch_size if isinstance(model.batch_size, int) else 64
+                    batch = of_stage(model.batch_size, 1)
                     model.set_params(epochs=(None, steps * min(batch, n) / n))
                     began = time.perf_counter()
                     model.fit_prior(data.X_train, data.y_train)
                     seconds = time.perf_counter() - began
                     found = (f"{v:.4g}" for v in (seconds, *judged(model, data, fcn)))
-                    line = name, seed, json.dumps(setting), steps, *found
-                    out.writerow(line)
-                    file.flush()
-                    print(*line, flush=True)
+                    add(name, seed, json.dumps(setting), steps, *found)
 
 
 if __name__ == "__main__":

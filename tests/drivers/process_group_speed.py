@@ -12,8 +12,8 @@ import torch
 
 from ncvq_nb.bench.workloads import bench_series
 from ncvq_nb.engine.distributed import ProcessGroup, rows_distributed
-from ncvq_nb.engine.runtime import kept_memory
 from ncvq_nb.engine.optimisers import decay_groups
+from ncvq_nb.engine.runtime import kept_memory
 from ncvq_nb.engine.stepper import Stepper
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
 

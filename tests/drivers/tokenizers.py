@@ -9,11 +9,10 @@ are appended to the table.
 """
 
 import argparse
-import csv
 import json
 from pathlib import Path
 
-from levers import validation_split
+from levers import appended_lines, validation_split
 
 from ncvq_nb import NCVQ
 from ncvq_nb.evaluation.fcn import fcn_for
@@ -41,11 +40,7 @@ def main():
     p.add_argument("--steps", type=int, default=1000)
     p.add_argument("--out", type=Path, required=True)
     args = p.parse_args()
-    new = not args.out.exists()
-    with open(args.out, "a", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        if new:
-            out.writerow(COLUMNS)
+    with appended_lines(args.out, COLUMNS) as add:
         for data in map(validation_split, map(find_dataset, args.data)):
             fcn, n = fcn_for(data), len(data.X_train)
             for seed in args.seeds:
@@ -55,10 +50,7 @@ def main():
                     model.fit_tokenizer(data.X_train)
                     name = data.name.removesuffix(" held out")
                     found = (f"{v:.4g}" for v in judged(model, data, fcn))
-                    line = name, seed, json.dumps(setting), args.steps, *found
-                    out.writerow(line)
-                    file.flush()
-                    print(*line, flush=True)
+                    add(name, seed, json.dumps(setting), args.steps, *found)
 
 
 if __name__ == "__main__":
