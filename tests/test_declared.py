@@ -84,6 +84,8 @@ def test_the_experiments_of_the_results_are_those_of_the_thesis():
         assert full == NCVQ(**found["settings"][name]).get_params()
         own = NCVQ(**prior["settings"][f"{name}-own"]).get_params()
         assert {k for k in full if full[k] != own[k]} == {"finetune_codebook"}
+    tokens = read_grid(RESULTS / "thesis_tokens.toml")["settings"]
+    assert tokens == {k: found["settings"][k] for k in ("naive", "barlow-warp", "vibcreg-warp")}
 
 
 def test_combinations_that_do_not_apply_are_formed_once():
@@ -94,7 +96,7 @@ def test_combinations_that_do_not_apply_are_formed_once():
 
 
 WRONG = [
-    ('dim = 16', 'dim = "x"', "settings.dim must be a whole number of at least 1, found 'x'"),
+    ("dim = 16", 'dim = "x"', "settings.dim must be a whole number of at least 1, found 'x'"),
     ("dim = 16", "dims = 16", "settings has 'dims'; allowed are aug_weight, augment"),
     ("dim = 16", "random_state = 1", "settings has 'random_state'; allowed are"),
     ("[settings]", "[setting]", "g.toml has 'setting'; allowed are datasets, seeds"),

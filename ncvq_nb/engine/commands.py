@@ -22,7 +22,8 @@ def parse_value(
 ):  # a number, a tuple, a truth value, None, or the text itself
     "The value that a word stands for."
     if "," in text:
-        return tuple(parse_value(t) for t in text.split(","))
+        inner = text.strip().removeprefix("(").removesuffix(")")  # as Python writes a tuple
+        return tuple(parse_value(t.strip()) for t in inner.split(","))
     for kind in (int, float):
         try:
             return kind(text)

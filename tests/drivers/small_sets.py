@@ -39,7 +39,7 @@ def judged(data, fcn, S, y):
     most = most_steps(len(data.y_train), len(fcn.classes_))
     score = cas(S, y, data.X_test, data.y_test, max_steps=most, random_state=0)
     distance = fid(fcn.features(data.X_test), fcn.features(S))
-    found = memorisation(S, data.X_train, data.X_test)
+    found = memorisation(S, X_train=data.X_train, X_test=data.X_test)
     return score, (fcn.predict(S) == y).mean(), distance, found["share"], found["copies"]
 
 
