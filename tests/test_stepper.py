@@ -6,6 +6,9 @@ host is an error, as it is while a graph is captured. The graph itself is tried 
 GPU.
 """
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +153,23 @@ def assert_same(one, two):
     assert one.keys() == two.keys()
     for k in one:
         np.testing.assert_array_equal(one[k], two[k], err_msg=k)  # NaN equals NaN
+
+
+@pytest.mark.parametrize("capture", [None, tape])
+def test_what_was_trained_goes_from_memory_with_the_stepper(capture):
+    objective, x, y = Line(), torch.ones(8, 4), torch.ones(8, 1)
+    opt = adamw(objective, 0.01, 0.0, True)
+    stepper = Stepper(objective, opt, defer=True, capture=capture)
+    for i in range(5):
+        stepper.step(i, [x, y], torch.Generator())
+    gone = weakref.ref(objective)
+    gc.collect()
+    gc.disable()  # reference cycles stay until Python looks for them, and a projector is large
+    try:
+        del stepper, objective, opt
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # Captured steps

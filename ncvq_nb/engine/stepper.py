@@ -8,6 +8,7 @@ __all__ = ['cuda_graph', 'Repeated', 'Aside', 'LowWeights', 'Stepper']
 # %% ../../nbs/engine/stepper.ipynb #b8f0addf
 from collections.abc import Callable
 from functools import partial
+from weakref import proxy
 
 import torch
 from torch import nn
@@ -167,9 +168,9 @@ class Stepper:
         compiled = any(m._compiled_call_impl for m in objective.modules())  # converts by itself
         low = self.deferred and precision == "bfloat16" and not compiled
         self.low = LowWeights(objective) if low else None
-        self.take = self._deferred_step
-        if capture is not None:
-            self.take = Repeated(self._deferred_step, capture, self.device)
+        # by a weak reference, or all of this would stay in memory until Python looks for cycles
+        step = partial(Stepper._deferred_step, proxy(self))
+        self.take = step if capture is None else Repeated(step, capture, self.device)
         if self.deferred:
             # the fused optimiser reads it
             opt.found_inf = torch.zeros((), dtype=torch.float32, device=self.device)
