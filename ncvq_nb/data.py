@@ -17,7 +17,8 @@ from sklearn.exceptions import NotFittedError
 # %% ../nbs/00_data.ipynb #82776f01
 from .drawing.views import plot_series
 from .io.frames import series_array
-from .io.gaps import check_observed, fill_gaps, observed, to_one_length, with_nan
+from .io.gaps import check_observed, fill_gaps, observed, to_one_length, unequal_ends
+from .io.gaps import with_nan
 from .io.labels import check_labels
 from .io.markup import html_table, image_tag
 from .io.wording import quoted, shortened
@@ -186,7 +187,11 @@ class Dataset:
 
     def __repr__(self):
         (n, c, l), m = self.X_train.shape, 0 if self.X_test is None else len(self.X_test)
-        shape = f"{c} channel{'s' * (c > 1)}, length {l}, {self.n_classes or 'no'} classes"
+        ends, gaps = unequal_ends(self.X_train), int(np.isnan(self.X_train).sum())
+        length = f"length {l}" if ends is None else f"lengths {ends.min()} to {ends.max()}"
+        gaps -= 0 if ends is None else c * int((l - ends).sum())
+        length += f" ({gaps:,} samples of training series missing)" if gaps else ""
+        shape = f"{c} channel{'s' * (c > 1)}, {length}, {self.n_classes or 'no'} classes"
         said = f"; {self.said}" if self.said else ""
         return f"Dataset({quoted(self.name)}: {n} train + {m} test series, {shape}{said})"
 

@@ -139,8 +139,8 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     ) -> "NCVQ":
         "Train both stages, one after the other; with epochs=(n, 0), the tokenizer alone."
         with RunLog.of(log_with, run_dir).opened() as log:
-            prepared = prepare(self, X, y, run_dir, groups=groups)
-            train_stages(self, prepared, Pace(log, log_every, checkpoint_every))
+            pace = Pace(log, log_every, checkpoint_every)
+            train_stages(self, prepare(self, X, y, run_dir, groups=groups), pace)
         return self
 
     def fit_tokenizer(
@@ -251,7 +251,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         y=None,
         *,
         random_state: int | np.random.Generator | None = None,
-        **decoding,
+        **decoding,  # `sampling_steps` to `revise_share`
     ) -> np.ndarray:  # (n, n_tokens) int64
         "The tokens of new series."
         return sampling.sample_tokens(self, n, y, random_state, decoding).cpu().numpy()
@@ -264,8 +264,8 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         missing=None,  # bool, of the shape of X, True where a sample is missing besides NaN
         rows=None,  # frequency rows from 0 (the lowest) to be sampled anew, instead of samples
         n_samples: int | None = None,  # completions of each; None: one, without an axis for it
-        random_state: int | np.random.Generator | None = None,  # this and below as in `sample`
-        **decoding,
+        random_state: int | np.random.Generator | None = None,  # as in `sample`
+        **decoding,  # `sampling_steps` to `revise_share`
     ) -> np.ndarray:  # (n, c, l) or (n_samples, n, c, l) float32; observed samples stay
         "Complete series: gaps anywhere, a missing end, or a frequency band, given all the rest."
         check_is_fitted(self, "tokenizer_")

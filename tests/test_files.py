@@ -87,12 +87,11 @@ HEAD = "@classLabel true a b\n@data\n"
         (HEAD, ["no series after '@data'"]),
         ("@data\n1,2:a\n", ["whether it has labels"]),
         ("@timeStamps true\n" + HEAD + "(0,1),(1,2):a\n", ["time stamps"]),
-        (HEAD + "1,2,3:a\n1,2:b\n", ["line 4", "2 values, but line 3 has 3", "one length"]),
-        (HEAD + "1,2,3:1,2:a\n", ["line 3", "unequal length"]),
+        ("@equalLength true\n" + HEAD + "1,2,3:a\n1,2:b\n", ["line 5: 2 values", "has 3", "true"]),
+        (HEAD + "1,2,3:1,2:a\n", ["line 3: the channels have 2 and 3 values"]),
         (HEAD + "1,2:3,4:a\n1,2:b\n", ["line 4", "1 channels, but the first series has 2"]),
-        (HEAD + "1,?,3:a\n", ["line 3, channel 0", "value 2", "missing ('?')"]),
-        (HEAD + "1,NaN:a\n", ["missing ('NaN')"]),
-        (HEAD + "1,b,3:a\n", ["'b', not a finite number"]),
+        (HEAD + "?,NaN:a\n", ["no observed sample in series 0"]),
+        (HEAD + "1,b,3:a\n", ["line 3, channel 0", "value 2", "'b', not a finite number"]),
         (HEAD + "1,2,3\n", ["parted by ':'"]),
         ("@targetLabel true\n@data\n1,2:0.5\n", ["0.5", "np.digitize"]),
         # a header that lies
@@ -150,7 +149,7 @@ def test_npz_refuses(tmp_path):
     with says("a.npz", "['data']", "np.savez(path, X=X, y=y)"):
         read_series(f)
     np.savez(f, X=np.full((2, 3), np.nan))
-    with says("a.npz: X has 6 missing"):
+    with says("a.npz: X has no observed sample in series 0 and 1 others"):
         read_series(f)
     np.savez(f, X=np.zeros((2, 3)), y=[1, 2, 3])
     with says("a.npz: y_train has 3 labels for 2 series"):
@@ -283,7 +282,7 @@ def test_arff(tmp_path):
     want, _ = pytest.importorskip("scipy.io.arff").loadarff(f)
     assert [[r[0], r[1]] for r in want] == data.X_train[:, 0].tolist()
     for text, parts in (
-        (ARFF.replace("-1e3", "?"), ["line 9: value 2", "missing ('?')"]),
+        (ARFF.replace("-1e3", "x"), ["line 9: value 2", "'x', not a finite number"]),
         (ARFF.replace("0.5,1,2", "0.5,1"), ["line 9: 3 values, but line 8 has 2"]),
         (ARFF.replace("REAL", "relational"), ["line 4", "several channels", ".ts"]),
         (ARFF.replace("@data", ""), ["no '@data' line"]),
@@ -292,6 +291,16 @@ def test_arff(tmp_path):
         f.write_text(text)
         with says("a.arff", *parts):
             read_series(f)
+
+
+def test_gaps_in_arff_and_ts_files(tmp_path):
+    (f := tmp_path / "a.arff").write_text(ARFF.replace("-1e3", "?"))
+    np.testing.assert_array_equal(read_series(f)[0][:, 0], [[0.5, 1], [0.25, np.nan]])
+    (f := tmp_path / "a_TRAIN.ts").write_text(HEAD + "1,?,3:a\n1,2:b\n")
+    f.with_name("a_TEST.ts").write_text(HEAD + "1,2,3,4:a\n1,2,3,4:b\n")
+    data = read_dataset(f)
+    assert data.X_train.shape == data.X_test.shape == (2, 1, 4)
+    np.testing.assert_array_equal(np.isnan(data.X_train[:, 0]).sum(1), [2, 2])
 
 
 def test_parquet_is_read_by_pandas_or_converted_in_two_lines(tmp_path, monkeypatch):
@@ -354,8 +363,8 @@ def test_numbers_that_were_said_to_mark_missing_values(tmp_path):
     np.savez(f := tmp_path / "a.npz", X=A)
     np.save(g := tmp_path / "a.npy", A.astype("i4"))
     for source in (f, g, pd.DataFrame(A).add_prefix("t")):
-        with says("[3, ", "is missing (-9999)"):
-            read_dataset(source, missing=["?", -9999])
+        X = read_dataset(source, missing=["?", -9999]).X_train
+        assert np.argwhere(np.isnan(X)).tolist() == [[3, 0, 2]]
         assert len(read_dataset(source).X_train) == 8
 
 

@@ -632,3 +632,30 @@ def test_healthy_series_raise_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tiny().fit(*noise())
+
+
+@pytest.mark.parametrize("more", [dict(log_every=0), dict(log_every="x"), dict(log_every=2.5)])
+def test_how_often_a_run_is_heard_of_is_checked_before_training(more):
+    with says("log_every must be None or a whole number of at least 1", repr(more["log_every"])):
+        tiny().fit(noise()[0], **more)
+    for pause in (-1, float("nan"), "x"):
+        with says("checkpoint_every must be None or a number from 0", repr(pause)):
+            tiny().fit(noise()[0], checkpoint_every=pause)
+
+
+def test_what_is_too_short_or_one_group_is_named():
+    for X in (np.zeros((4, 1, 48)), np.zeros((4, 48))):
+        with says("a minimum of 128 is required", "n_fft=128"):
+            tiny(n_fft=128).fit(X)
+    with says("groups names one group only", "fit without groups"):
+        tiny(validation_fraction=0.3).fit(noise()[0], groups=["p1"] * len(noise()[0]))
+
+
+def test_a_folder_of_a_run_is_told_from_a_model(tmp_path):
+    run = tmp_path / "run"
+    model = tiny().fit(noise()[0], run_dir=run)
+    with says("the folder of a run", "save writes a model", kind=FileNotFoundError):
+        NCVQ.load(run)
+    model.save(run / "model")
+    with says("whose model is", str(run / "model"), kind=FileNotFoundError):
+        NCVQ.load(run)

@@ -175,15 +175,8 @@ def test_columns_that_are_no_samples_are_not_read_as_such(tmp_path, name):
     [
         ("", {}, ["is empty"]),
         ("\n\n", {}, ["is empty"]),
-        ("1,0.5,0.5\n2,0.5\n", {}, ["line 2", "2 values, but line 1 has 3", "one length"]),
-        ("1,0.5,\n1,0.5,0.5\n", dict(label="first"), ["line 1", "value 2", "missing ('')"]),
-        (
-            "\n1,0.5,NaN\n1,0.5,0.5\n",
-            dict(label="first"),
-            ["line 2", "missing ('NaN')", "shorter series"],
-        ),
-        ("1,0.5,?\n1,0.5,0.5\n", dict(label="first"), ["missing ('?')"]),
-        ("1,0.5,NA\n1,0.5,0.5\n", dict(label="first"), ["missing ('NA')"]),
+        ("1,0.5,0.5\n2,0.5\n", {}, ["line 2", "2 values, but line 1 has 3", "empty cells"]),
+        ("1,,\n1,0.5,0.5\n", dict(label="first"), ["no observed sample in series 0"]),
         ("1,0.5,inf\n1,0.5,0.5\n", dict(label="first"), ["'inf', not a finite number"]),
         ("1,0.5,abc\n1,0.5,0.5\n", dict(label="first"), ["value 2", "'abc', not a finite number"]),
         ("1,x,0.25\n2,0.5,0.5\n", {}, ["line 1", "'x'"]),
@@ -224,6 +217,11 @@ def text_of(X, y=None, sep=",", head=None):
     "Rows of numbers as text, the labels first."
     rows = [[*([] if y is None else [y[i]]), *x] for i, x in enumerate(X.tolist())]
     return "\n".join(sep.join(map(str, row)) for row in [*([head] if head else []), *rows]) + "\n"
+
+
+def read_series_text(tmp_path, text, **asked):
+    (f := tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    return read_series(f, **asked)
 
 
 def read_text(tmp_path, text, **asked):
@@ -382,8 +380,8 @@ def test_a_missing_label_is_no_class(tmp_path, mark):
 def test_marks_for_missing_values_can_be_numbers(tmp_path):
     B = A.copy()
     B[3, 7] = -9999
-    with says("line 4: value 8", "missing ('-9999.0')"):
-        read_text(tmp_path, text_of(B), label=None, missing=-9999)
+    X = read_text(tmp_path, text_of(B), label=None, missing=-9999).X_train
+    assert np.argwhere(np.isnan(X)).tolist() == [[3, 0, 7]]
     assert read_text(tmp_path, text_of(B), label=None).X_train[3, 0, 7] == -9999
 
 
@@ -474,12 +472,13 @@ LONG = dict(m=list("aaaabbbb"), t=[0, 1, 2, 3] * 2, x=list(range(8)), k=[1] * 4 
         ({}, dict(label=None), ["'k' is left over", "drop="]),
         ({}, dict(label="nix"), ["label='nix' names no column"]),
         ({}, dict(value=["x", "k", "m2"]), ["value='m2' names no column"]),
-        (dict(m=list("aaaaabbb")), {}, ["3 rows for series 'b', but 5 for 'a'", "one length"]),
+        (dict(m=list("aaaaabbb")), {}, ["series 'a' has two rows for one time"]),
         (dict(t=[0, 1, 2, 2, 0, 1, 2, 3]), {}, ["series 'a' has two rows for one time"]),
         (dict(t=[0, 1, 2, 9, 0, 1, 2, 9]), {}, ["'a' has uneven steps in time, from 1 to 7"]),
         (dict(t=[0, 1, 2, 3, 0, 2, 4, 6]), {}, ["'b' has other steps in time than 'a'"]),
         (dict(t=["soon"] * 8), {}, ["the time 't' holds 'soon'"]),
-        (dict(x=[0, 1, 2, "", 4, 5, 6, 7]), {}, ["'x' of series 'a', time step 3, is missing"]),
+        (dict(x=[0, 1, 2, "z", 4, 5, 6, 7]), {}, ["line 5: the value of 'x' is 'z', not a finite"]),
+        (dict(x=[0, 1, 2, "inf", 4, 5, 6, 7]), {}, ["line 5: the value of 'x' is 'inf'"]),
         (dict(x=list("abcdefgh")), {}, ["the values 'x' are not all numbers"]),
         (dict(k=[1, 1, 1, 2] * 2), {}, ["the column 'k' changes within series 'a': '1' and '2'"]),
     ],
@@ -489,6 +488,67 @@ def test_long_tables_refuse(tmp_path, change, asked, parts):
     text = "\n".join(",".join(map(str, row)) for row in [list(table), *zip(*table.values())])
     with says("a.csv", *parts):
         read_text(tmp_path, text, **{**dict(id="m", time="t", value="x", label="k"), **asked})
+
+
+@pytest.mark.parametrize("high", [2, 8])
+def test_a_table_of_counts_is_asked_about(tmp_path, high):
+    counts = np.random.default_rng(high).integers(0, high, (40, 12))
+    text = "\n".join(",".join(map(str, row)) for row in counts) + "\n"
+    with says("the first column holds labels, or samples like those beside it", "label=None"):
+        read_text(tmp_path, text)
+    assert read_text(tmp_path, text, label=None).X_train.shape == (40, 1, 12)
+    counts[:, 1:] *= 100  # classes beside larger numbers
+    text = "\n".join(",".join(map(str, row)) for row in counts) + "\n"
+    assert read_text(tmp_path, text).n_classes == len(np.unique(counts[:, 0]))
+
+
+def same(found, wanted):
+    np.testing.assert_array_equal(found, np.float32(wanted))
+
+
+@pytest.mark.parametrize("mark", ["", "NaN", "?", "NA", " n/a ", "null"])
+def test_a_cell_without_a_number_is_a_gap(tmp_path, mark):
+    for head in ("", "y,t0,t1,t2\n"):
+        text = f"{head}1,0.5,{mark},2\n1,3,4,5\n2,{mark},6,7\n2,8,9,1\n"
+        X, y = read_series_text(tmp_path, text, label="first")
+        same(X[:, 0], [[0.5, np.nan, 2], [3, 4, 5], [np.nan, 6, 7], [8, 9, 1]])
+        assert y.tolist() == [1, 1, 2, 2]
+    with says("value 2 of the series is"):
+        read_series_text(tmp_path, text, label="first", missing=["none"])
+    data = read_text(tmp_path, text, label="first")
+    assert "2 samples of training series missing" in repr(data)
+
+
+def test_a_series_ends_where_its_cells_do(tmp_path):
+    text = "kind,t0,t1,t2\na,.5,1,\na,1,2,3\nb,4,,\nb,1,1,1\n"
+    data = read_text(tmp_path, text)
+    same(data.X_train[[0, 2], 0], [[0.5, 1, np.nan], [4, np.nan, np.nan]])
+    assert "lengths 1 to 3," in repr(data)
+    # the comma at the end of every row is no sample
+    assert read_text(tmp_path, "1,.5,1,\n1,1,2,\n2,4,5,\n2,1,1,\n").X_train.shape == (4, 1, 2)
+
+
+def test_what_is_written_with_gaps_is_read_back(tmp_path):
+    B = A.astype(np.float32)
+    B[2, 20:], B[5, 3] = np.nan, np.nan
+    X, y = read_series_text(tmp_path, table_text(B[:, None], TWO))
+    same(X[:, 0], B)
+    assert y.tolist() == TWO.tolist()
+
+
+def test_long_tables_with_gaps_and_unequal_lengths(tmp_path):
+    rows = [("a", 0, 1, 10), ("a", 1, "", 20), ("a", 2, 3, 30), ("b", 7, 4, 40), ("b", 8, 5, "NA")]
+    text = "m,t,x,z\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
+    X, y = read_series_text(tmp_path, text, id="m", time="t")
+    wanted = [[[1, np.nan, 3], [10, 20, 30]], [[4, 5, np.nan], [40, np.nan, np.nan]]]
+    same(X, wanted)
+    pd = pytest.importorskip("pandas")
+    frame = pd.read_csv(tmp_path / "a.csv")
+    same(read_series(frame, id="m", time="t")[0], wanted)
+    frame["x"] = frame["x"].astype("Float64")
+    found = read_dataset(frame, id="m", time="t")
+    same(found.X_train, wanted)
+    assert "time: t (2 to 3 steps)" in found.said and "length 3 (4 samples" in repr(found)
 
 
 def test_long_tables_by_pandas(tmp_path):

@@ -167,7 +167,7 @@ def bounded(
     rules = {k: BOUND_RULES[k] for k in ("clip", "integers")}
     check_parameters({k: getattr(model, k) for k in rules}, rules)
     if model.integers:
-        X = np.rint(X)
+        X = np.rint(X) + np.float32(0)  # no -0.0
     if model.clip is None:
         return X
     low, high = _limits(model)

@@ -175,7 +175,13 @@ def read_config(
         )
     file = newest(path, "config.json")
     if not file.exists():
-        raise FileNotFoundError(f"path {path} has no config.json: it is no saved model")
+        why = "it is no saved model"
+        if newest(path / "model", "config.json").exists():
+            why = f"it is the folder of a run, whose model is {path / 'model'}"
+        elif (path / "settings.json").exists():
+            why = "it is the folder of a run that has not ended, or whose model was not saved: "
+            why += f"the same fit with run_dir={str(path)!r} goes on, and save writes a model"
+        raise FileNotFoundError(f"path {path} has no config.json: {why}")
     config, digest = _read_json(file)
     known = isinstance(config, dict) and type(config.get("format")) is int
     if not known or config["format"] < 1:

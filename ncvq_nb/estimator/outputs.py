@@ -12,7 +12,8 @@ from ..engine.runtime import seed_from
 from .names import series_frame
 from .observation import drawn_noise, noise_level
 from .sampling import check_prior, class_indices, decode_tokens
-from .sampling import sample_ends, sample_tokens
+from .sampling import refuse_unknown, sample_ends, sample_tokens
+from .settings import NOISE_RULES, SAMPLING_RULES
 from ..io.frames import load_pandas
 from ..io.wording import quoted
 
@@ -26,6 +27,7 @@ def draw(
 ) -> tuple:  # series (n, c, l), in the units of training; labels (n) and lengths (n), or None
     "New series, and their labels and lengths."
     check_prior(model)
+    refuse_unknown(given, [*SAMPLING_RULES, *NOISE_RULES])
     seed, decoding = seed_from(random_state), dict(given)
     noise = noise_level(model, decoding.pop("observation_noise", None))
     s = sample_tokens(model, n, y, seed, decoding)

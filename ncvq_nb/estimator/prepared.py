@@ -64,10 +64,12 @@ def read_series_array(
             f"X has shape {A.shape}: allowed are (n, length) and (n, channels, length). Reshape "
             "your data: a single series is X[None]"
         )
-    if A.ndim == 2 and len(A) and A.shape[1] < min_length:
-        why = f"series of length {A.shape[1]} are shorter than n_fft" if A.size else "it is empty"
+    if A.ndim in (2, 3) and A.dtype != object and len(A) and A.shape[-1] < min_length:
+        l, why = A.shape[-1], "it is empty"
+        if A.size:
+            why = f"series of length {l} are shorter than n_fft={min_length}"
         raise ValueError(
-            f"X has {A.shape[1]} feature(s) (shape={A.shape}) while a minimum of {min_length} "
+            f"X has {l} feature(s) (shape={A.shape}) while a minimum of {min_length} "
             f"is required: {why}"
         )
     return check_series(A if A.ndim else X, min_length=min_length, missing=True)
@@ -201,12 +203,14 @@ def _split(model, X, y, groups):
     try:
         kept, held = holdout(by, q, random_state=model.seed_, groups=groups)
     except ValueError as e:
-        why = "each class keeps one series to train on, and none has two"
+        why, remedy = "each class keeps one series to train on, and none has two", "labels"
         if groups is not None:
             why = "each class keeps a group to train on, and none has two"
+        if groups is not None and y is None:
+            why, remedy = "groups names one group only, which stays to train on", "groups"
         raise ValueError(
             f"validation_fraction={q} cannot be held out, for {why}: set it to 0, or fit without "
-            "labels"
+            f"{remedy}"
         ) from e
     if model.ssl is not None and len(kept) < 2:
         raise ValueError(

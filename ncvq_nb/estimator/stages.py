@@ -7,13 +7,15 @@ __all__ = ['batched', 'Pace', 'train_stage', 'end_stage', 'new_tokenizer', 'trai
            'prior_objective', 'train_prior', 'train_stages']
 
 # %% ../../nbs/estimator/stages.ipynb #6ac851f9
+import numbers
 from contextlib import nullcontext
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 
 from ..engine.interrupts import Interrupted
 from ..engine.objective import Objective
+from ..engine.parameters import Rule, check_parameters, or_none, whole_number
 from ..engine.runtime import fresh_weights, own_state, seed_of
 from ..engine.tracking import RunLog
 from .band_priors import make_prior
@@ -46,12 +48,26 @@ def batched(
     return torch.cat([f(*parts) for parts in zip(*(t.split(size) for t in tensors))])
 
 # %% ../../nbs/estimator/stages.ipynb #17bef701
-class Pace(NamedTuple):
+def _is_pause(v):
+    return v is None or isinstance(v, numbers.Real) and v >= 0  # infinity for never
+
+
+_PACE = dict(
+    log_every=or_none(whole_number(1)),
+    checkpoint_every=Rule("None or a number from 0", _is_pause),
+)
+
+
+@dataclass(frozen=True)
+class Pace:
     "Who hears of a run, and how often."
 
     log: RunLog  # what the lines of the history are handed to
     log_every: int | None = None  # steps in a line of the history; None: about 200 lines
     checkpoint_every: float | None = None  # seconds; None: 50 times as long as writing one takes
+
+    def __post_init__(self):
+        check_parameters(vars(self), _PACE)
 
 
 def train_stage(

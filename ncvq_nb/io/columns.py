@@ -107,6 +107,15 @@ def _text_label(names, column_of, where):
     )
 
 # %% ../../nbs/io/columns.ipynb #4c029bc8
+def _is_like_the_others(names, column_of):
+    "Whether all columns are of whole numbers, and the first spans half their range or more."
+    columns = [_whole(column_of(n)) for n in names]
+    if len(columns) < 3 or any(c is None for c in columns):
+        return False
+    span = np.ptp(columns[1:])
+    return 2 * np.ptp(columns[0]) >= span > 0
+
+
 def _counted_label(names, column_of, text_of, where):
     "The first column, if it holds labels where no name says so; else the error that asks."
     inner = any(_whole(column_of(n)) is None for n in names[1:-1])
@@ -115,6 +124,8 @@ def _counted_label(names, column_of, text_of, where):
         raise _ask(where, "the first and the last column both look like labels")
     counted = _says_nothing(names) or _are_codes(column_of(names[0]))
     if counted and _repeats(names, column_of, text_of):
+        if _is_like_the_others(names, column_of):
+            raise _ask(where, "the first column holds labels, or samples like those beside it")
         return names[0]
     looks = "(headed 'label', or of text, or a first column of whole numbers that repeat)"
     raise _ask(where, f"no column looks like labels {looks}")

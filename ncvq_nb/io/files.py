@@ -19,6 +19,7 @@ from .columns import LABEL_NAMES, Columns, as_list, check_unique
 from .columns import choose_columns
 from .dialects import check_file
 from .frames import check_rows, is_frame
+from .gaps import to_one_length, trimmed
 from .formats import how_to_convert, read_arff, read_parquet
 from .headings import split_channels
 from .wording import quoted
@@ -91,7 +92,8 @@ def read_frame(
         check_wide(names, column_of, where)
     chosen = choose_columns(names, column_of, **asked)
     places = split_channels(chosen.samples)
-    X = check_series(frame[[keys[n] for row in places for n in row]], name=where)
+    samples = frame[[keys[n] for row in places for n in row]]
+    X = check_series(samples, name=where, missing=True)
     y = None if chosen.label is None else frame[keys[chosen.label]]
     parts = dict(X_train=X.reshape(len(X), len(places), -1), y_train=y)
     if groups is not None:
@@ -157,17 +159,15 @@ def naming(
         raise e if str(e).startswith(str(path)) else type(e)(f"{path}: {e}") from e
 
 # %% ../../nbs/io/files.ipynb #96224968
-def _refuse_marks(X, marks, name):
-    "Refuse numbers that were said to mark missing values."
+def _without_marks(X, marks):
+    "Series, NaN where they have a number that was said to mark a missing value."
     A, values = np.asarray(X), [v for m in marks if (v := number_of(m)) is not None]
     if A.dtype.kind not in "biuf":
-        return
+        return X
     values = np.array(values, float)
     values = values.astype(A.dtype) if A.dtype.kind == "f" else values
-    if (bad := np.argwhere(np.isin(A, values))).size:
-        at = ", ".join(map(str, bad[0]))
-        found = f"{name}[{at}] is missing ({A[tuple(bad[0])]:g})"
-        raise ValueError(f"{found}: fill it in or drop that series")
+    gone = np.isin(A, values)
+    return np.where(gone, np.nan, A) if gone.any() else X
 
 
 def read_source(
@@ -187,7 +187,7 @@ def read_source(
     parts = {k: v for k, v in found.parts.items() if v is not None and (label or k[0] != "y")}
     with naming(where):
         for k in [k for k in parts if k[0] == "X"]:
-            _refuse_marks(parts[k], marks, (found.names or {}).get(k, "X"))
+            parts[k] = _without_marks(parts[k], marks)
         for k in [k for k in parts if k[0] != "X"]:
             name = (found.names or {}).get(k, k.removesuffix("_train"))
             try:
@@ -226,14 +226,15 @@ def read_series(
     time: str | None = None,  # of a table with a row for each time step: the column that says when
     value=None,  # of such a table: the column of values, or one for each channel
     missing=None,  # marks for a missing value; None for the usual ones, [] for none
-) -> tuple:  # X (n, channels, length) float32 and y (n,) int64 or str, or None without labels
+) -> tuple:  # X (n, channels, length) float32, NaN for gaps; y (n,) int64 or str, or None
     "Series and labels of one file; of an .npz file with a train and a test part, the train part."
     source = path if is_frame(path) else Path(path).expanduser()
     asked = dict(drop=drop, id=id, time=time, value=value, missing=missing, groups=None)
     found = read_source(source, label, train_only=True, **asked)
     with naming("frame" if is_frame(path) else source):
         name = (found.names or {}).get("X_train", "X")
-        X, y = check_series(found.parts["X_train"], name=name), found.parts.get("y_train")
+        X = check_series(found.parts["X_train"], name=name, missing=True)
+        y = found.parts.get("y_train")
         if y is not None and len(y) != len(X):
             check_labels(y, len(X), name=(found.names or {}).get("y_train", "y"))
     return SeriesAndLabels(X, y, found.said)
@@ -246,7 +247,10 @@ def _other_part(path, found, label, asked):
         return {}
     test = read_source(other, label, like=found.columns, train_only=True, **asked).parts
     with naming(other):
-        parts = dict(X_test=check_series(test["X_train"]))
+        X = found.parts["X_train"], check_series(test["X_train"], missing=True)
+    if np.ndim(X[0]) == 3 and any(np.isnan(x[..., -1]).all(1).any() for x in X):
+        X = to_one_length(*map(trimmed, X))  # some series are shorter
+    parts = dict(zip(("X_train", "X_test"), X))
     more = {k: v for k, v in test.items() if k != "X_train"}
     return parts | {k.replace("_train", "_test"): v for k, v in more.items()}
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../../nbs/io/long.ipynb #5a4b522f
-from .arrays import TO_ONE_LENGTH
+from .cells import cell_numbers
 from .columns import LABEL_NAMES, as_list, named_columns
 from .headings import pattern_of, shown_name
 from .wording import quoted
@@ -112,7 +112,7 @@ def check_wide(
 class LongTable(NamedTuple):
     "The series of a long table."
 
-    X: np.ndarray  # (n, channels, length) float64
+    X: np.ndarray  # (n, channels, length) float64, NaN where a sample is missing, or behind the end
     labels: list | None  # one for each series, as they are in the table
     ids: list  # of the series
     groups: list | None  # whom they are of, or None
@@ -120,20 +120,18 @@ class LongTable(NamedTuple):
 
 
 def _order(keys, times, where):
-    "Which row (n, l) is which time step of which series, and the first row of each series."
+    "The rows of each series in the order of time, an array (l_i) each, and the first of each."
     names, first, which = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))[which.ravel()]  # series in the order they come in
     order = np.lexsort((times, rank))
     first = np.sort(first)
-    counts = np.bincount(rank)
+    rows = np.split(order, np.cumsum(np.bincount(rank))[:-1])
     shown = [quoted(str(keys[i])) for i in first]
-    if (odd := np.flatnonzero(counts != counts[0])).size:
-        found = f"{counts[odd[0]]} rows for series {shown[odd[0]]}, but {counts[0]} for {shown[0]}"
-        raise ValueError(f"{where}: {found}. Series of unequal length: {TO_ONE_LENGTH}")
-    rows = order.reshape(len(first), counts[0])
-    T = times[rows]
-    steps = np.diff(T, axis=1)
-    for i, s in enumerate(steps):
+    longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+    T = times[rows[longest]]
+    steps = np.diff(T)
+    for i, row in enumerate(rows):
+        t, s = times[row], np.diff(times[row])
         if (s <= 0).any():
             raise ValueError(
                 f"{where}: series {shown[i]} has two rows for one time: drop one of them"
@@ -143,10 +141,11 @@ def _order(keys, times, where):
                 f"{where}: series {shown[i]} has uneven steps in time, from {s.min():g} to "
                 f"{s.max():g}: resample it to equal steps first"
             )
-        if not np.array_equal(T[i], T[0]) and not np.allclose(s, steps[0], rtol=1e-3):
+        alike = np.array_equal(t, T[: len(t)]) or np.allclose(s, steps[: len(s)], rtol=1e-3)
+        if not alike:
             raise ValueError(
-                f"{where}: series {shown[i]} has other steps in time than {shown[0]}: resample "
-                "them to the same steps first"
+                f"{where}: series {shown[i]} has other steps in time than {shown[longest]}: "
+                "resample them to the same steps first"
             )
     return rows, first
 
@@ -165,16 +164,28 @@ def _one_each(column, rows, ids, name, where):
 
 # %% ../../nbs/io/long.ipynb #84fa2fd0
 def _values(columns, rows, ids, where):
-    "Series (n, c, l) of the columns of values, name → cells."
+    "Series (n, c, l) of the columns of values, name → cells; NaN behind the ends of shorter ones."
+    found = []
     for name, column in columns.items():
-        if np.asarray(column).dtype.kind not in "biuf":
+        column = np.asarray(column)
+        column = cell_numbers(column) if column.dtype == object else column
+        if column is None or column.dtype.kind not in "biuf":
             raise ValueError(f"{where}: the values {quoted(name)} are not all numbers")
-    X = np.stack([np.asarray(c, float)[rows] for c in columns.values()], 1)  # (n, c, l)
-    if (bad := np.argwhere(~np.isfinite(X))).size:
+        found.append(column.astype(float))
+    X = np.full((len(rows), len(columns), max(map(len, rows))), np.nan)
+    for x, row in zip(X, rows):
+        x[:, : len(row)] = [column[row] for column in found]
+    if (bad := np.argwhere(np.isinf(X))).size:
         i, j, t = bad[0]
         shown = f"{quoted(list(columns)[j])} of series {quoted(str(ids[i]))}, time step {t}"
-        raise ValueError(f"{where}: {shown}, is missing: fill it in or drop that series")
+        raise ValueError(f"{where}: {shown}, is infinite: correct it, or leave that series out")
     return X
+
+
+def _steps(rows):
+    "How many time steps the series have."
+    least, most = min(map(len, rows)), max(map(len, rows))
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _listed(names):
@@ -241,5 +252,5 @@ def read_long(
     )
     said = "no labels" if label is None else f"labels: column {shown_name(label)}"
     said += f"; series: {_listed(keys)} ({len(first)})"
-    said += f"; time: {shown_name(when)} ({rows.shape[1]} steps); samples: {_listed(values)}"
+    said += f"; time: {shown_name(when)} ({_steps(rows)} steps); samples: {_listed(values)}"
     return LongTable(X, labels, ids[first].tolist(), whom, said)

@@ -26,7 +26,7 @@ from .long import check_wide, read_long
 class Table(NamedTuple):
     "What a table holds."
 
-    X: np.ndarray  # (n, channels, length) float64
+    X: np.ndarray  # (n, channels, length) float64, NaN where a sample is missing
     y: np.ndarray | None  # (n,) float64 or str, or None without labels
     said: str  # what was taken for what
     columns: Columns | None  # the same for programs; None for a long table
@@ -52,7 +52,7 @@ class _Cells:
         return f"{path}, line {self.rows.lines[i]}"
 
 
-def _left_out(names, cells, asked, path):
+def _left_out(names, cells, asked, path, headed):
     "Columns without a name that are no samples."
     if names[:1] == [""] and "" not in asked:
         if [number_of(c) for c in cells.text("")] != list(range(len(cells.rows.cells))):
@@ -61,8 +61,10 @@ def _left_out(names, cells, asked, path):
                 "write the table with to_csv(index=False), or leave it out by drop='first'"
             )
         return [""]
-    if names[-1:] == [""] and not any(c.strip() for c in cells.text("")):
-        return [""]
+    last = names[-1]  # behind a comma at the end of every row
+    unasked = last == "" or not headed and last not in asked
+    if unasked and not any(map(str.strip, cells.text(last))):
+        return [last]
     return []
 
 # %% ../../nbs/io/tables.ipynb #0ddaae66
@@ -71,11 +73,12 @@ def _samples(names, cells, path):
     places = split_channels(names)
     columns = [cells.column(n) for row in places for n in row]
     sound = [c.dtype != object and np.isfinite(c).all() for c in columns]
-    if not all(sound):
+    X = np.stack(columns, 1) if all(sound) else []
+    if not all(sound):  # gaps, or what is no number
         at = [cells.place[n] for row in places for n in row]
         for i, row in enumerate(cells.rows.cells):
-            parse_floats([row[j] for j in at], cells.line(i, path), cells.missing)
-    return np.stack(columns, 1).reshape(len(columns[0]), len(places), -1)
+            X.append(parse_floats([row[j] for j in at], cells.line(i, path), cells.missing))
+    return np.reshape(X, (len(cells.rows.cells), len(places), -1))
 
 
 def _labels(cells, name, path):
@@ -98,7 +101,17 @@ def _as_before(names, like, path):
 # %% ../../nbs/io/tables.ipynb #5c5232f0
 def _long_table(names, cells, path, asked):
     "A table with a row for each time step."
-    found = read_long(names, cells.column, cells.text, where=path, **asked)
+
+    def checked(name):
+        "The column, whose numbers are finite or marked as missing, or all of it text."
+        values = cells.column(name)
+        if values.dtype != object and not np.isfinite(values).all():
+            for i in np.flatnonzero(~np.isfinite(values)):
+                where, what = cells.line(i, path), f"the value of {quoted(name)}"
+                parse_floats([cells.text(name)[i]], where, cells.missing, what=what)
+        return values
+
+    found = read_long(names, checked, cells.text, where=path, **asked)
     y, groups = (
         None if v is None else labels_from_text(v, path, missing=cells.missing)
         for v in (found.labels, found.groups)
@@ -116,7 +129,7 @@ def make_table(
     **asked,  # `label`, `drop`, `id`, `time`, `value` and `groups` of `read_table`
 ) -> Table:
     "Series and labels of rows of text."
-    names = unnamed(len(rows.cells[0])) if names is None else names
+    headed, names = names is not None, names or unnamed(len(rows.cells[0]))
     cells = _Cells(names, rows, clean_marks(missing))
     if asked["time"] is not None or asked["value"] is not None:
         return _long_table(names, cells, path, asked)
@@ -124,7 +137,7 @@ def make_table(
     id = as_list(asked["id"])
     id += [groups] if groups is not None and groups not in id else []
     aside = named_columns(names, drop, "drop", path) + named_columns(names, id, "id", path)
-    dropped = _left_out(names, cells, aside, path)
+    dropped = _left_out(names, cells, aside, path, headed)
     if label is not None and sum(n not in (*aside, *dropped) for n in names) == 1:
         parted = "a row is one series, parted by tab, semicolon, comma or blanks"
         raise ValueError(f"{path}: no value stands beside the label; {parted}")

@@ -11,7 +11,6 @@ import re
 import numpy as np
 
 # %% ../../nbs/io/text_cells.ipynb #c2b8d2f8
-from .arrays import TO_ONE_LENGTH
 from .columns import MISSING, marks_missing
 from .wording import quoted
 
@@ -76,35 +75,36 @@ def parse_floats(
     cells,  # strings
     where: str,  # file and line, for an error
     missing=MISSING,  # marks for a missing value, in lower case
-) -> np.ndarray:  # float64, one per cell, finite
+    *,
+    what: str = "value {} of the series",  # what the error calls a cell, {} for its number
+) -> np.ndarray:  # float64, one per cell, finite, or NaN where it is missing
     "The numbers written in `cells`."
     values = _numbers(cells, missing)
     if values is not None and np.isfinite(values).all():
         return values
-    marks = [number_of(m) for m in missing]
+    marks, values = [number_of(m) for m in missing], []
     for k, cell in enumerate(cells):
         number = number_of(cell)
-        found = f"{where}: value {k + 1} of the series is"
         if marks_missing(cell, missing) or number is not None and number in marks:
-            raise ValueError(
-                f"{found} missing ({quoted(cell.strip())}); fill it in or drop the series. "
-                f"Where missing values at the end stand for shorter series: {TO_ONE_LENGTH}"
-            )
-        if number is None or not np.isfinite(number):
-            raise ValueError(f"{found} {quoted(cell.strip())}, not a finite number")
-    return np.array([number_of(c) for c in cells])
+            number = np.nan
+        elif number is None or not np.isfinite(number):
+            shown = f"{what.format(k + 1)} is {quoted(cell.strip())}, not a finite number"
+            raise ValueError(f"{where}: {shown}")
+        values.append(number)
+    return np.array(values)
 
 
 def check_equal_lengths(
     lengths,  # pairs of line number and length
     path,  # for an error
 ):
-    "Refuse series of unequal length, naming the first line that differs."
+    "Refuse rows of unequal length, naming the first line that differs."
     line, length = lengths[0]
     for i, n in lengths:
         if n != length:
             found = f"{path}, line {i}: {n} values, but line {line} has {length}"
-            raise ValueError(f"{found}. Series of unequal length: {TO_ONE_LENGTH}")
+            remedy = "where a series is shorter, write empty cells behind its end"
+            raise ValueError(f"{found}. All rows need as many cells: {remedy}")
 
 # %% ../../nbs/io/text_cells.ipynb #642079c6
 LONGEST_LABEL = 1000  # characters; as NumPy keeps labels, every one takes the room of the longest

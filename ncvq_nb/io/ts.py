@@ -9,8 +9,9 @@ __all__ = []
 import numpy as np
 
 # %% ../../nbs/io/ts.ipynb #4e4d1695
-from .text_cells import check_equal_lengths, clean_marks, labels_from_text, parse_floats
+from .text_cells import clean_marks, labels_from_text, parse_floats
 from .dialects import open_text
+from .gaps import with_nan
 from .wording import quoted
 
 # %% ../../nbs/io/ts.ipynb #3814241b
@@ -52,6 +53,12 @@ def _check_promises(path, tags, lines, shapes, labels):
         if said[0].isdecimal() and int(said[0]) and odd:
             found = f"{shapes[odd[0]][axis]} {what}, but the header says @{key} {said[0]}"
             raise ValueError(f"{path}, line {lines[odd[0]]}: {found}: correct one of them")
+    lengths = [length for _, length in shapes]
+    odd = [k for k, length in enumerate(lengths) if length != lengths[0]]
+    if odd and _is_true(tags, "equallength"):
+        found = f"{lengths[odd[0]]} values, but the first series has {lengths[0]}"
+        said = "and the header says @equalLength true: correct one of them"
+        raise ValueError(f"{path}, line {lines[odd[0]]}: {found}, {said}")
     if _is_true(tags, "univariate") and (odd := [k for k, s in enumerate(shapes) if s[0] > 1]):
         found = f"{shapes[odd[0]][0]} channels, but the header says @univariate true"
         raise ValueError(f"{path}, line {lines[odd[0]]}: {found}: correct one of them")
@@ -99,7 +106,7 @@ def read_ts(
     path,  # of a .ts file
     *,
     missing=None,  # marks for a missing value; None for the usual ones
-) -> tuple:  # series (n, channels, length) float64, and labels (n,) float64 or str, or None
+) -> tuple:  # series (n, channels, length) float64, NaN for gaps and behind ends; labels, or None
     "Series and labels of a .ts file."
     missing = clean_marks(missing)
     with open_text(path) as f:
@@ -108,8 +115,11 @@ def read_ts(
         tags = _read_tags(path, lines)
         labelled = _has_labels(path, tags)
         at, X, labels = _read_rows(path, lines, labelled, missing)
-    check_equal_lengths([(i, len(x)) for i, row in zip(at, X) for x in row], path)
+    for i, row in zip(at, X):
+        if len({len(x) for x in row}) > 1:
+            found = " and ".join(map(str, sorted({len(x) for x in row})[:2]))
+            raise ValueError(f"{path}, line {i}: the channels have {found} values: correct them")
     y = labels_from_text(labels, path, lines=at, missing=missing) if labelled else None
     shapes = [(len(row), len(row[0])) for row in X]
     _check_promises(path, tags, at, shapes, labels)
-    return np.array(X), y
+    return np.asarray(with_nan([np.array(row) for row in X])), y
