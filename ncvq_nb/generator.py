@@ -251,7 +251,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         y=None,
         *,
         random_state: int | np.random.Generator | None = None,
-        **decoding,  # `sampling_steps` to `revise_share`
+        **decoding,  # parameters `sampling_steps` to `revise_share`; None: the estimator's own
     ) -> np.ndarray:  # (n, n_tokens) int64
         "The tokens of new series."
         return sampling.sample_tokens(self, n, y, random_state, decoding).cpu().numpy()
@@ -265,7 +265,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         rows=None,  # frequency rows from 0 (the lowest) to be sampled anew, instead of samples
         n_samples: int | None = None,  # completions of each; None: one, without an axis for it
         random_state: int | np.random.Generator | None = None,  # as in `sample`
-        **decoding,  # `sampling_steps` to `revise_share`
+        **decoding,  # parameters `sampling_steps` to `revise_share`; None: the estimator's own
     ) -> np.ndarray:  # (n, c, l) or (n_samples, n, c, l) float32; observed samples stay
         "Complete series: gaps anywhere, a missing end, or a frequency band, given all the rest."
         check_is_fitted(self, "tokenizer_")

@@ -90,6 +90,9 @@ def test_a_meaning_said_elsewhere_is_looked_up():
     assert run_dir in doc["fit_prior"]
     assert "\nchoice_temperature : float | None, default=None\n    Noise on" in doc["impute"]
     assert "as in `sample`" not in doc["impute"]
+    assert "own; None" not in doc["impute"].replace("\n    ", " "), "said once"
+    assert "observation_noise" in inspect.getdoc(PUBLIC["NCVQ.sample"])
+    assert "observation_noise" not in doc["impute"], "completions have none"
 
 
 def test_comments_themselves_are_read_as_before():

@@ -101,7 +101,7 @@ def _meanings(name, functions):
         if not text and name not in (other, "__init__"):
             there = _meanings(other, functions).get(p.name)
             there = there or _meanings("__init__", functions).get(p.name, "")
-            text = "; ".join(filter(None, [there, carried]))
+            text = there if there.endswith(carried) else "; ".join(filter(None, [there, carried]))
         found[p.name] = text
     return found
 

@@ -108,11 +108,11 @@ def _text_label(names, column_of, where):
 
 # %% ../../nbs/io/columns.ipynb #4c029bc8
 def _is_like_the_others(names, column_of):
-    "Whether all columns are of whole numbers, and the first spans half their range or more."
+    "Whether all columns are of whole numbers, and the first has half the range of most or more."
     columns = [_whole(column_of(n)) for n in names]
     if len(columns) < 3 or any(c is None for c in columns):
         return False
-    span = np.ptp(columns[1:])
+    span = np.median(np.ptp(columns[1:], axis=1))
     return 2 * np.ptp(columns[0]) >= span > 0
 
 
