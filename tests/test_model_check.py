@@ -99,6 +99,10 @@ FORGED = {
     "choice a word": config("settings", "choice_temperature", value="x"),
     "unconditional anything": config("settings", "unconditional", value="x"),
     "an unknown key": config("surprise", value=1),
+    "learned a word": config("learned_with", value="x"),
+    "learned by no stage": config("learned_with", value={"critic": {}}),
+    "learned with another's": config("learned_with", value={"prior": {"dim": 8}}),
+    "learned with nonsense": config("learned_with", value={"tokenizer": {"dim": "8"}}),
     **{f"no {k}": config(k, drop=True) for k in sorted(KEYS - {"format", "library", "sha256"})},
 }
 HEAVY = {  # in a process with limits alone

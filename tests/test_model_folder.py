@@ -20,7 +20,7 @@ from forging import blob, by_torch, config, header, read, seal, text, unsealed, 
 from fuzzing import REFUSED, damage, fuzz, tried
 from hypothesis import strategies as st
 from safetensors.torch import save as to_bytes
-from toys import DRIVERS, as_dataset, fingerprint, fitted, posix, script, sines, tiny
+from toys import DRIVERS, TINY, as_dataset, fingerprint, fitted, posix, script, sines, tiny
 
 from ncvq_nb import NCVQ
 from ncvq_nb.engine.checkpoints import load_checkpoint, save_checkpoint
@@ -437,6 +437,21 @@ def test_settings_out_of_numpy_are_saved(tmp_path, chosen):
     again = NCVQ.load(tmp_path / "m")
     assert np.array_equal(again.sample(2, random_state=0), m.sample(2, random_state=0))
     assert {k: again.get_params()[k] for k in chosen} == chosen
+
+
+def test_a_saved_model_says_with_what_it_was_trained(saved, tmp_path):
+    model, codes = NCVQ.load(saved), TINY["n_codes"]
+    noted = model.learned_with_
+    model.set_params(n_codes=500, ssl="vicreg", epochs=70).save(folder := tmp_path / "m")
+    was = read(folder)["learned_with"]
+    assert was["tokenizer"] == dict(n_codes=codes, ssl=noted["tokenizer"]["ssl"], epochs=3)
+    assert was["prior"] == dict(epochs=3)
+    card = (folder / "README.md").read_text()
+    assert f"500 now; {codes} when the tokenizer" in card and "vicreg self-sup" not in card
+    again = NCVQ.load(folder)
+    assert again.n_codes == 500 and again.learned_with_ == noted
+    again.save(tmp_path / "n")
+    assert read(tmp_path / "n") == read(folder)
 
 
 def test_a_loaded_model_knows_how_many_features_it_has(tmp_path):

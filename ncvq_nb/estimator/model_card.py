@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..engine.interrupts import unfinished
+from .learned_with import settings_shown
 from ..io.markup import markdown_code, markdown_table, markdown_text
 from ..io.storage import read_bounded
 from ..io.wording import shortened
@@ -119,7 +120,8 @@ def model_card(
     data_name: str | None = None,  # of the training set; None: that of the report
 ) -> str:  # Markdown
     "The model card."
-    s = config["settings"]
+    changed = config.get("learned_with", {})
+    s = {**config["settings"], **changed.get("tokenizer", {})}
     name = data_name or (None if report is None else report.settings.get("data"))
     facts, share = _training_set(config, name)
     method, tag = "without self-supervision", ""
@@ -131,7 +133,8 @@ def model_card(
     )
     if report is not None:
         metrics = report._repr_markdown_().strip()
-    settings = [(k, shortened(str(v), 400)) for k, v in s.items()]
+    shown = settings_shown(config["settings"], changed)
+    settings = [(k, shortened(str(v), 400)) for k, v in shown.items()]
     contents = [(k, len(b), hashlib.sha256(b).hexdigest()) for k, b in files.items()]
     return (_HEAD + _FACTS).format(
         tag=tag,

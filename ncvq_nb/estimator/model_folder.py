@@ -28,6 +28,7 @@ from ..engine.renaming import current_weight
 from ..engine.runtime import find_device, fresh_weights, own_state
 from .band_priors import make_prior
 from .bounds import pack_units, unpack_units
+from .learned_with import changed_since, restore_settings
 from .model_check import as_pair, check_config
 from .names import restore_names
 from .observation import ObservationNoise
@@ -86,6 +87,8 @@ def pack_model(
     )
     if stopped := getattr(model, "interrupted_", None):
         config["interrupted"] = stopped
+    if changed := changed_since(model):
+        config["learned_with"] = changed
     pack_units(model, config)
     config["sha256"]["config.json"] = config_digest(config)
     files["config.json"] = json.dumps(config, indent=1).encode()
@@ -281,6 +284,7 @@ def unpack_model(
         module = module.to(device, memory_format=torch.channels_last).eval()
         setattr(model, f"{name}_", module)
     model._n_features_out = model.tokenizer_.n_features
+    restore_settings(model, list(model.history_), config.get("learned_with", {}))
     if "interrupted" in config:
         model.interrupted_ = config["interrupted"]
     if not hasattr(model, "prior_"):

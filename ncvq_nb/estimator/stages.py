@@ -20,6 +20,7 @@ from ..engine.runtime import fresh_weights, own_state, seed_of
 from ..engine.tracking import RunLog
 from .band_priors import make_prior
 from .compiling import is_captured, is_compiled
+from .learned_with import note_settings
 from .observation import fit_noise
 from .observed import hide_unseen
 from .prepared import Prepared, data_facts
@@ -175,6 +176,7 @@ def train_tokenizer(
         history, stopped = train_stage(model, 0, objective, data, prepared, pace, **how)
     model.tokenizer_, model.history_ = tokenizer, {"tokenizer": history}
     model._n_features_out = tokenizer.n_features
+    note_settings(model, "tokenizer")
     end_stage(model, stopped, 0)
 
 # %% ../../nbs/estimator/stages.ipynb #58e9206a
@@ -265,6 +267,7 @@ def train_prior(
     lengths = {} if prepared.lengths is None else dict(lengths=prepared.lengths)
     model.data_ = facts | lengths
     model.history_ = {**model.history_, "prior": history}
+    note_settings(model, "prior")
     end_stage(model, stopped, 1)
 
 # %% ../../nbs/estimator/stages.ipynb #c87d2688
