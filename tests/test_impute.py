@@ -39,7 +39,7 @@ def call(folder, data, out, *more):
 def test_arrays_and_tables_are_completed_alike(folder, model, tmp_path, capsys, by_label):
     more = ["--random-state", 3, *["--by_label"] * by_label]
     call(folder, "gaps.npz", tmp_path / "a.npz", *more)
-    call(folder, "gaps.csv", tmp_path / "b.csv", "--label", "first", *more)
+    call(folder, "gaps.csv", tmp_path / "b.csv", *more)
     assert capsys.readouterr().out.count("10 missing samples in 12 series") == 2
     want = model.impute(GAPS, Y if by_label else None, random_state=3)
     with np.load(tmp_path / "a.npz") as found:
@@ -65,28 +65,62 @@ def test_every_mark_of_a_missing_sample_is_known(tmp_path):
     assert np.isnan(found[:, 0, 1]).all() and (found[:, 0, 0] == 1.5).all() and set(y) == {"b"}
 
 
-def test_headers_are_passed_over_with_and_without_labels(tmp_path):
-    path = tmp_path / "x.csv"
-    for text, label in (("a,b\n,2\n", None), ("1,2\n,2\n", None), ("y,a,b\nk,,2\n", "first")):
-        path.write_text(text)
-        found, _ = read_gaps(path, (1, 2), label)
-        assert np.array_equal(found[-1, 0], [np.nan, 2], equal_nan=True)
-        assert len(found) == (2 if text[0] == "1" else 1)
+@pytest.mark.parametrize(
+    "text, label, n",
+    [
+        ("a,b\n,2\n", "auto", 1),
+        ("1,2\n,2\n", "auto", 2),
+        ("1,2\n,2\n", None, 2),
+        ("y,a,b\nk,,2\n", "auto", 1),
+        ("y,a,b\nk,,2\n", "first", 1),
+        ("1,1.5,3\n2,0.5,1\n1,,2\n", "auto", 3),
+        ("a,kind,b\n,k,2\n", "kind", 1),
+        ("id,a,b\nu1,,2\n", None, 1),
+        ("1,5;7\n;2\n", "auto", 2),
+    ],
+)
+def test_tables_of_every_form_are_read(tmp_path, text, label, n):
+    (tmp_path / "x.csv").write_text(text)
+    more = dict(id="id") if text.startswith("id") else {}
+    found, _ = read_gaps(tmp_path / "x.csv", (1, 2), label, **more)
+    assert found.shape == (n, 1, 2)
+    assert np.array_equal(found[-1, 0], [np.nan, 2], equal_nan=True)
+
+
+def test_a_last_sample_that_is_missing_everywhere_is_a_sample(folder, tmp_path, model, capsys):
+    cut = GAPS.copy()
+    cut[:, 1, -1] = np.nan
+    cells = np.where(np.isnan(cut), "", cut.astype(str)).reshape(12, -1)
+    (tmp_path / "x.csv").write_text("\n".join(",".join(row) for row in cells))
+    call(folder, tmp_path / "x.csv", tmp_path / "a.npz", "--random_state", 1)
+    with np.load(tmp_path / "a.npz") as found:
+        assert np.array_equal(found["X"], model.impute(cut, random_state=1))
+
+
+def test_long_tables_are_read(tmp_path):
+    text = "who,when,left,right\na,1,1,2\na,2,,4\nb,1,5,6\nb,2,7,8\n"
+    (tmp_path / "x.csv").write_text(text)
+    long = dict(id="who", time="when", value=["left", "right"])
+    found, y = read_gaps(tmp_path / "x.csv", (2, 2), **long)
+    want = [[[1, np.nan], [2, 4]], [[5, 7], [6, 8]]]
+    assert y is None and np.array_equal(found, want, equal_nan=True)
 
 
 @pytest.mark.parametrize(
     "text, label, said",
     [
-        ("1,2,3\n", None, "line 1 has 3 cells, but series of this model have 2 samples"),
-        ("k,1,\n\nk,1\n", "first", "line 3 has 2 cells"),
-        ("1,2\n1,x\n", None, "line 2: sample 2 is 'x'"),
-        ("", None, "holds no series"),
+        ("1,2,3\n", None, "its series have 1 x 3 samples (no labels;"),
+        ("1,2,3\n2,3,4\n", "first", "but those of the model have 1 x 3"),
+        ("k,1,\n\nk,1\n", "first", "line 3: 2 values"),
+        ("1,2\n1,x\n", None, "line 2: value 2 of the series is 'x'"),
+        ("1,2\n1,x\n", "auto", "line 2: value 2 of the series is 'x'"),
+        ("", None, "is empty"),
     ],
 )
 def test_other_tables_are_refused_by_line(tmp_path, text, label, said):
     (tmp_path / "x.csv").write_text(text)
     with says("x.csv", said):
-        read_gaps(tmp_path / "x.csv", (1, 2), label)
+        read_gaps(tmp_path / "x.csv", (1, 3 if label == "first" else 2), label)
 
 
 def test_other_files_are_refused(tmp_path):
