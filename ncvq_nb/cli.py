@@ -289,6 +289,8 @@ def _asked(args):
     if args.data[0].lower().endswith(".toml"):
         return _declared(args)
     common, methods = given_settings(args, NCVQ), args.methods or ["default"]
+    for m, k in ((m, k) for m in methods for k in METHODS.get(m, {}) if k in common):
+        raise ValueError(f"--methods {m} sets {k}: leave --{k} out, or the method")
     return dict(
         datasets=[read_data(args, name, test=True) for name in args.data],
         settings={m: {**common, **METHODS.get(m, {})} for m in methods},
@@ -297,6 +299,13 @@ def _asked(args):
     )
 
 # %% ../nbs/13_cli.ipynb #89eedf96
+def _names_of_cells(asked):
+    "What `Results.failed` calls the cells that are asked for."
+    names = [dataset_name(d) for d in asked["datasets"]]
+    places = [(safe_file_name(d), safe_file_name(s)) for d in names for s in asked["settings"]]
+    return [f"{d}/{s}/{seed}" for d, s in places for seed in asked["seeds"]]
+
+
 def _grid(args):
     out = place_for_folder(args.out, "--out")
     for name in ("results.csv", "results_tidy.csv"):
@@ -309,15 +318,17 @@ def _grid(args):
         results = Results.read(out)
         results.save(out / "results.csv")
         results.save_tidy(out / "results_tidy.csv")
+    failed = [c for c in _names_of_cells(asked) if c in results.failed]
     if args.metrics and not set(args.metrics) <= set(results.metrics):
         print(results.table())  # before the error, what there is
-    print(results.table(*(args.metrics or ())))
+    if results:
+        print(results.table(*(args.metrics or ())))
     print(f"\n{len(results)} runs, every metric: {out / 'results.csv'}")
     print(f"a row for each run and metric: {out / 'results_tidy.csv'}")
-    if n := len(results.failed):
+    if failed:
         raise ValueError(
-            f"{n} of {len(results) + n} cells failed; the reasons stand above, and in error.txt "
-            "in their folders"
+            f"{len(failed)} of {len(_names_of_cells(asked))} cells failed; the reasons stand "
+            "above, and in error.txt in their folders"
         )
 
 

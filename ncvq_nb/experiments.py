@@ -35,7 +35,7 @@ from .evaluation.evaluate import evaluate
 from .evaluation.report import Report
 from .evaluation.results import Results, note_axes
 from .generator import NCVQ
-from .grids.declared import dataset_name
+from .grids.declared import check_seeds, check_setting_names, dataset_name
 from .grids.time_left import CellCount
 from .grids.workers import current_cluster, n_workers, outcomes
 from .io.archive import find_dataset
@@ -74,7 +74,10 @@ def cell_identity(
     "What decides how a cell ends."
     model = NCVQ(**cell.settings, random_state=cell.seed)
     how = {k: v for k, v in cell.evaluation.items() if k not in ("cache_dir", "verbose")}
-    digest = array_digest(data.X_train, data.y_train, data.X_test, data.y_test)
+    parts = [data.X_train, data.y_train, data.X_test, data.y_test]
+    if data.groups_train is not None and cell.settings.get("validation_fraction"):
+        parts.append(data.groups_train)  # which say who is held out
+    digest = array_digest(*parts)
     length, told_apart = data.X_train.shape[-1], partial(as_json, strict=True, name="fcn")
     found = dict(**settings_of(model, length, strict=True), data=digest, evaluation=how)
     return json.loads(json.dumps(found, default=told_apart))
@@ -203,6 +206,10 @@ def _stream_of(cell):
 def _check_asked(settings, evaluation):
     "Refuse before any training what would only fail after it."
     signature(evaluate).bind(None, None, **evaluation)
+    if not isinstance(settings, dict) or not all(isinstance(v, dict) for v in settings.values()):
+        raise TypeError(f"settings must be a dict, name → dict of parameters, found {settings!r}")
+    if not isinstance(settings, dict) or not all(isinstance(v, dict) for v in settings.values()):
+        raise TypeError(f"settings must be a dict, name → dict of parameters, found {settings!r}")
     asked = {k: v for k, v in evaluation.items() if k not in ("cache_dir", "verbose")}
     check_evaluation(**asked)
     for name, params in settings.items():
@@ -210,6 +217,8 @@ def _check_asked(settings, evaluation):
             raise ValueError(f"a setting has no name: found {name!r}, allowed is a text")
         if "random_state" in params:
             raise ValueError(f"settings {name!r} has a random_state: leave it to seeds")
+        check_setting_names(f"settings {name!r}", params)
+        check_setting_names(f"settings {name!r}", params)
         as_json(params.get("augment"), strict=True, name="augment")
 
 # %% ../nbs/12_experiments.ipynb #aa4762d0
@@ -286,6 +295,7 @@ def run_grid(
     "Train and evaluate every data set × setting × seed that is not there yet."
     _check_workers(n_jobs, together)
     _check_asked(settings, evaluation)
+    seeds = check_seeds("seeds", seeds)
     folder = place_for_folder(folder, "folder")
     rest = dict(evaluation=evaluation, checkpoint_every=checkpoint_every)
     cells = _cells(datasets, settings, seeds, folder, **rest)

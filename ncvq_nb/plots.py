@@ -77,6 +77,8 @@ class _Set(NamedTuple):
 def _sets(names, Xs, ys):
     "The sets that are there."
     sets, colors = [], (PALETTE[0], ".25", PALETTE[1])
+    if isinstance(names, str) or len(names) != 3:
+        raise ValueError(f"names must be three texts, of train, test and new, found {names!r}")
     for name, X, y, arg, color in zip(names, Xs, ys, ("train", "test", "new"), colors, strict=True):
         if X is not None:
             X = plottable_series(X, f"X_{arg}", empty=True)

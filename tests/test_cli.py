@@ -633,6 +633,12 @@ def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, quic
     rows = list(csv.DictReader((tmp_path / "results_tidy.csv").open()))
     assert {r["prior"] for r in rows} == {"codebook"}
     assert [p.stat().st_mtime_ns for p in reports] == times
+    assert call(cli.grid, *args, "--ssl", "vicreg") == 2
+    one_line(capsys, "--methods naive sets ssl: leave --ssl out, or the method")
+    (tmp_path / "toy" / "naive" / "7").mkdir()  # of another command, whose cell had failed
+    (tmp_path / "toy" / "naive" / "7" / "error.txt").write_text("ValueError: no")
+    assert call(cli.grid, *args, "--quiet") == 0
+    assert "toy/naive/7 failed: ValueError: no" in capsys.readouterr().out
     assert call(cli.grid, *args, "--metrics", "FID", "FIT") == 2
     said = capsys.readouterr()
     assert "naive" in said.out and "'FIT' is no metric" in said.err
@@ -642,4 +648,7 @@ def test_a_grid_whose_cells_fail_does_not_look_like_success(folder, tmp_path, ca
     args = ["--out", tmp_path / "g", "--seeds", 0, *GRID_OPTIONS, "--ssl", "x"]
     assert call(cli.grid, folder / "toy.npz", *args) == 2
     assert "1 of 1 cells failed" in capsys.readouterr().err
+    assert call(cli.grid, folder / "toy.npz", *args, "--metrics", "FID") == 2
+    said = capsys.readouterr()
+    assert "1 of 1 cells failed" in said.err and "toy/default/0 failed: " in said.out
     assert call(cli.grid, folder / "toy.npz", *args[:-2], "--random_state", "0") == 2

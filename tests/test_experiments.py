@@ -189,6 +189,21 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
     ):
         with says(said):
             run_grid([DATA], {"s": SETTINGS}, [0], folder, **asked)
+    for seeds, said in (
+        ([None], "array of whole numbers of at least 0, found None"),
+        ([True], "found True"),
+        ([0, -1], "found -1"),
+        (3, "seeds must be an array"),
+        ([], "seeds must be an array"),
+        ([0, 1, 0], "seeds has 0 twice"),
+    ):
+        with says(said):
+            run_grid([DATA], {"s": SETTINGS}, seeds, folder)
+    with says("settings 's' has 'ncodes'; allowed are", "n_codes"):
+        run_grid([DATA], {"s": dict(ncodes=3)}, [0], folder)
+    for settings in ([SETTINGS], {"s": NCVQ()}):
+        with says("settings must be a dict, name → dict of parameters", kind=TypeError):
+            run_grid([DATA], settings, [0], folder)
     with says("a setting has no name"):
         run_grid([DATA], {"": SETTINGS}, [0], folder)
     with says("a data set of the grid has an empty name"):
@@ -200,11 +215,21 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
 
 
 def test_a_grid_without_a_single_result_says_why(tmp_path):
-    r = run_grid(DATA, {"s": dict(ncodes=3)}, [0], tmp_path / "a")  # one set, not in a list
+    r = run_grid(DATA, {"s": BROKEN}, [0], tmp_path / "a")  # one set, not in a list
     text = r.table()
-    assert "no results yet" in text and "noise/s/0 failed: " in text and "ncodes" in text
+    assert "no results yet" in text and "noise/s/0 failed: " in text and "dim" in text
     r = run_grid(replace(DATA, X_test=None, y_test=None), {"s": SETTINGS}, [0], tmp_path / "b")
     assert "test_fraction" in r.table()
+
+
+def test_a_cell_knows_who_is_held_out(tmp_path):
+    "Groups decide what a model with validation_fraction learns from, and nothing else."
+    n, rest = len(DATA.X_train), dict(folder=tmp_path, evaluation={})
+    groups = [None, *(dict(groups_train=np.arange(n) // k) for k in (2, 3))]
+    data = [replace(DATA, **g, groups_test=1000 + np.arange(n)) if g else DATA for g in groups]
+    for share, n_cells in ((0.5, 3), (0.0, 1)):
+        cell = Cell(DATA, {**SETTINGS, "validation_fraction": share}, 0, **rest)
+        assert len({cell_identity(cell, d)["data"] for d in data}) == n_cells
 
 
 def test_files_and_names_are_data_sets(tmp_path, monkeypatch):

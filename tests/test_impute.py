@@ -61,7 +61,7 @@ def test_several_completions(folder, model, tmp_path, capsys):
 def test_every_mark_of_a_missing_sample_is_known(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_text("\n".join(f"1.5\t{mark.upper()}\tb" for mark in MISSING))
-    found, y = read_gaps(path, (1, 2), "last")
+    found, y, _ = read_gaps(path, (1, 2), "last")
     assert np.isnan(found[:, 0, 1]).all() and (found[:, 0, 0] == 1.5).all() and set(y) == {"b"}
 
 
@@ -82,7 +82,7 @@ def test_every_mark_of_a_missing_sample_is_known(tmp_path):
 def test_tables_of_every_form_are_read(tmp_path, text, label, n):
     (tmp_path / "x.csv").write_text(text)
     more = dict(id="id") if text.startswith("id") else {}
-    found, _ = read_gaps(tmp_path / "x.csv", (1, 2), label, **more)
+    found, *_ = read_gaps(tmp_path / "x.csv", (1, 2), label, **more)
     assert found.shape == (n, 1, 2)
     assert np.array_equal(found[-1, 0], [np.nan, 2], equal_nan=True)
 
@@ -97,11 +97,30 @@ def test_a_last_sample_that_is_missing_everywhere_is_a_sample(folder, tmp_path, 
         assert np.array_equal(found["X"], model.impute(cut, random_state=1))
 
 
+def test_names_of_columns_are_those_of_the_model_and_stay(folder, tmp_path, model, capsys):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    names, flat = [f"{m}." for m in "abcdefghijklmnop"], GAPS[:, 0]
+    named = tiny(epochs=1).fit(pandas.DataFrame(X[:, 0], columns=names), Y)
+    named.save(tmp_path / "m")
+    frame, out = pandas.DataFrame(flat, columns=names), tmp_path / "o.csv"
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    call(tmp_path, "x.csv", out, "--random_state", 0)
+    want = named.impute(frame, random_state=0)[:, 0]
+    found = pandas.read_csv(out)
+    assert list(found) == names and np.array_equal(found.to_numpy(np.float32), want)
+    others = frame.iloc[:, ::-1], frame.iloc[:, :-1].assign(**{"k": 1})[["k", *names[:-1]]]
+    for other in others:
+        other.to_csv(tmp_path / "x.csv", index=False)
+        with pytest.raises(SystemExit):
+            call(tmp_path, "x.csv", out)
+        assert "not those that the model was trained on" in capsys.readouterr().err
+
+
 def test_long_tables_are_read(tmp_path):
     text = "who,when,left,right\na,1,1,2\na,2,,4\nb,1,5,6\nb,2,7,8\n"
     (tmp_path / "x.csv").write_text(text)
     long = dict(id="who", time="when", value=["left", "right"])
-    found, y = read_gaps(tmp_path / "x.csv", (2, 2), **long)
+    found, y, _ = read_gaps(tmp_path / "x.csv", (2, 2), **long)
     want = [[[1, np.nan], [2, 4]], [[5, 7], [6, 8]]]
     assert y is None and np.array_equal(found, want, equal_nan=True)
 

@@ -20,7 +20,7 @@ from forging import blob, by_torch, config, header, read, seal, text, unsealed, 
 from fuzzing import REFUSED, damage, fuzz, tried
 from hypothesis import strategies as st
 from safetensors.torch import save as to_bytes
-from toys import DRIVERS, TINY, as_dataset, fingerprint, fitted, posix, script, sines, tiny
+from toys import DRIVERS, TINY, as_dataset, fingerprint, fitted, posix, says, script, sines, tiny
 
 from ncvq_nb import NCVQ
 from ncvq_nb.engine.checkpoints import load_checkpoint, save_checkpoint
@@ -452,6 +452,37 @@ def test_a_saved_model_says_with_what_it_was_trained(saved, tmp_path):
     assert again.n_codes == 500 and again.learned_with_ == noted
     again.save(tmp_path / "n")
     assert read(tmp_path / "n") == read(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(top_p=95), dict(order="Halton"), dict(integers=1), dict(lr="x")], ids=str
+)
+def test_what_could_not_be_read_is_not_written(saved, folder, wrong):
+    model, before = NCVQ.load(saved).set_params(**wrong), fingerprint(NCVQ.load(saved))
+    with says(next(iter(wrong))):
+        model.save(folder)
+    assert fingerprint(NCVQ.load(folder)) == before
+
+
+def test_a_readme_of_its_owner_is_not_written_over(model, tmp_path):
+    (tmp_path / "README.md").write_text("# my notes")
+    with says("README.md", "no model card"):
+        model.save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "# my notes"
+    with says("report must be what `evaluate` returns", kind=TypeError):
+        model.save(tmp_path / "m", report="report.json")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_a_model_by_a_generator_can_be_made_again(tmp_path, kind):
+    X, y = sines()
+    model = tiny(random_state=kind(0), epochs=1).fit(X, y)
+    model.save(tmp_path / "m")
+    loaded = NCVQ.load(tmp_path / "m")
+    assert loaded.random_state == model.seed_
+    assert fingerprint(loaded.fit(X, y)) == fingerprint(model)
 
 
 def test_a_loaded_model_knows_how_many_features_it_has(tmp_path):

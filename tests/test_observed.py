@@ -188,6 +188,22 @@ def test_methods_take_unequal_lengths(ragged_model):
         m.encode([np.zeros(40), np.zeros(35)])
 
 
+def test_gaps_of_shorter_series_are_filled_as_those_of_longer_ones(ragged_model):
+    m, (R, y) = ragged_model, unequal(8)
+    one = R[:1], [np.where(np.arange(R[0].shape[-1]) == 9, nan, R[0])]
+    end = [x.copy() for x in R]
+    end[0][..., -2:] = nan  # missing, for the list says how long the series is
+    for X in (one[1], np.stack(one[1]), end):  # a list of one, an array, a list of several
+        A = m.impute(X, random_state=0)
+        n = R[0].shape[-1]
+        assert A.shape[-1] == 32 and np.isfinite(A[0, 0, :n]).all() and np.isnan(A[0, 0, n:]).all()
+    A = m.impute(R, rows=[1], random_state=0)
+    ends = [x.shape[-1] for x in R]
+    assert [int(np.isfinite(a[0]).sum()) for a in A] == ends
+    with says("rows were given, but X has missing samples"):
+        m.impute(one[1], rows=[1])
+
+
 def test_samples_do_not_depend_on_the_unseen_part(ragged_model):
     "The prior of end tokens never writes them, and the last columns are not sampled at all."
     tok = ragged_model.tokenizer_

@@ -171,6 +171,20 @@ def test_tables_of_before_are_read(name, n, seeds):
     assert all(g["n"] == seeds and g["FID"][1] <= g["FID"][0] <= g["FID"][2] for g in found)
 
 
+def test_parts_and_sums_are_results(tmp_path):
+    with says("folder", "is not there", kind=FileNotFoundError):
+        Results.read(tmp_path / "nothing")
+    a, b = rows(FID=[1.0, 2.0, float("nan")]), rows(FID=[5.0])
+    b[0]["seed"], a.axes = 9, {"small": {"method": "x"}}
+    assert isinstance(a[:1], Results) and a[:1].axes == a.axes and len(a[:1]) == 1
+    whole = a + b + a[1:]
+    assert [r["seed"] for r in whole] == [0, 1, 2, 9] and whole.axes == a.axes
+    with says("in both, with other figures"):
+        a + rows(FID=[1.5])
+    Results().failed["x"] = "y"
+    assert not Results().failed
+
+
 def test_the_pictures_show_every_run(tmp_path):
     r = rows(FID=[1.0, 2.0, 4.0], IS=[3.0, 3.0, 3.5])
     r += [{**row, "dataset": "other", "FID": None} for row in r]

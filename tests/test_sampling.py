@@ -1,6 +1,7 @@
 """New series of all kinds or of given classes, and tokens that lead back to series."""
 
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -124,6 +125,35 @@ def test_a_prior_without_a_null_class_says_so():
 
 
 # Randomness and precision
+
+
+def test_what_decides_without_a_label_is_checked(model):
+    other = deepcopy(model).set_params(unconditional="Null")
+    with says("unconditional must be", "'Null'"):
+        other.sample(3)
+    assert other.sample(3, y=0).shape[0] == 3
+
+
+def test_guidance_asks_how_the_prior_was_trained_and_not_what_was_set_since(model):
+    how = dict(y=1, random_state=0, guidance_scale=3.0)
+    want = model.sample(8, **how)
+    other = deepcopy(model).set_params(p_unconditional=0.0)
+    assert np.array_equal(other.sample(8, **how), want)
+    own = dict(y=1, random_state=0)
+    assert np.array_equal(other.sample(8, **own), model.sample(8, **own))
+    assert np.isfinite(other.score_samples(sines()[0])).all()
+    bare = fitted(p_unconditional=0.0).set_params(p_unconditional=0.2)
+    with says("p_unconditional=0"):
+        bare.score_samples(sines()[0])
+    with pytest.warns(UserWarning, match="p_unconditional=0"):
+        bare.sample(2, y=1, guidance_scale=2.0)
+
+
+def test_requests_are_refused_by_what_is_wrong_with_them(model):
+    with says("n must be a whole number of at least 1 where y is one label, here 1, found None"):
+        model.sample(y=1)
+    assert model.sample(2, random_state=2**64 + 3).shape[0] == 2
+    assert deepcopy(model).set_params(epochs=0).sample(2).shape[0] == 2  # an epoch for the next fit
 
 
 def test_samples_follow_their_random_state(model):

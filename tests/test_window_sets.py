@@ -38,6 +38,18 @@ def test_recordings_that_are_none(X, how, parts):
         recording_windows(X, **how)
 
 
+def test_masked_steps_are_no_numbers():
+    X = np.ma.masked_equal(np.where(np.arange(60) == 30, -999, np.sin(np.arange(60))), -999)
+    for scale in (True, False):
+        with says("X", "NaN"):
+            recording_windows(X, scale=scale)
+
+
+def test_recordings_far_from_zero_are_scaled_before_they_are_rounded():
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    assert_allclose(recording_windows(1e9 + X), recording_windows(X), atol=2e-6)
+
+
 def test_sines_are_those_of_their_formula():
     before = global_state()
     X, again = sine_windows(200, 30, 2), sine_windows(200, 30, 2)

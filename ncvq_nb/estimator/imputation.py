@@ -17,7 +17,6 @@ from ..engine.runtime import seed_from
 from .bounds import standardised
 from .observed import columns_with, complete_ends, cut_ends
 from .observed import in_all_rows, mark_ends
-from .prepared import pad_like_training
 from .prepared import check_shape
 from ncvq_nb.estimator.sampling import (
     check_prior,
@@ -29,7 +28,7 @@ from ncvq_nb.estimator.sampling import (
 from .stages import batched
 from ..io.arrays import as_array
 from ..io.frames import series_array
-from ..io.gaps import is_unequal, series_ends, with_nan
+from ..io.gaps import unequal_lengths, with_nan
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/imputation.ipynb #75e8ff64
@@ -94,14 +93,19 @@ def check_gaps(
     X,  # (n, length) or (n, channels, length)
     missing,  # bool, of the shape of X, or None
     rows,  # frequency rows, or None
-) -> tuple:  # X with an observed sample in its gaps, and the gaps, (n, c, l) both
+) -> tuple:  # X with an observed sample in its gaps, the gaps, (n, c, l) both, and ends (n) or None
     "Series of the model's shape with at least one observed sample in every channel."
-    X = pad_like_training(model, with_nan(X)) if is_unequal(X) else X
-    X, gap = find_gaps(X, missing)
+    lengths = unequal_lengths(X)
+    X, gap = find_gaps(X if lengths is None else with_nan(X), missing)
     X = check_series(X)
+    gap, short = gap.reshape(X.shape), model.data_["length"] - X.shape[-1]
+    if model.data_.get("lengths") is not None and short > 0:  # all series end before others did
+        lengths = [X.shape[-1]] * len(X) if lengths is None else lengths
+        X, gap = (np.pad(a, [(0, 0), (0, 0), (0, short)], mode="edge") for a in (X, gap))
     check_shape(model, X)
-    gap = gap.reshape(X.shape)
-    if rows is not None and gap.any():
+    ends = None if lengths is None else np.array(lengths)
+    behind = False if ends is None else np.arange(X.shape[-1]) >= ends[:, None, None]
+    if rows is not None and (gap & ~np.broadcast_to(behind, gap.shape)).any():
         raise ValueError(
             "rows were given, but X has missing samples: fill those first, without rows"
         )
@@ -112,7 +116,7 @@ def check_gaps(
             "series out, or make whole ones by sample()"
         )
     first = np.take_along_axis(X, (~gap).argmax(-1)[..., None], -1)  # any that is possible
-    return np.where(gap, first, X).astype(np.float32), gap
+    return np.where(gap | behind, first, X).astype(np.float32), gap | behind, ends
 
 # %% ../../nbs/estimator/imputation.ipynb #c7006d24
 def check_band(
@@ -155,13 +159,17 @@ def _new_samples(tok, sampler, x, gap, c, ends=None):
     return new + interpolate_gaps(x - new, gap)
 
 
-def _new_band(tok, sampler, band, x, c):
-    "x (b, c, l) with a band (f, 1) sampled."
+def _new_band(tok, sampler, band, x, c, ends=None):
+    "x (b, c, l) with a band (f, 1) sampled; series that have `ends` (b) are none behind these."
     u = tok.stft(x)
     known = tok.stft.inverse(u.masked_fill(band, 0), tok.length)
     parts = [band[rows].expand(grid).flatten() for rows, grid in zip(tok.rows, tok.grids)]
     s = tok.encode(known).masked_fill(torch.cat(parts), tok.n_codes)
-    new = tok.decode(sampler(s, c))
+    if ends is None:
+        s = sampler(s, c)
+    else:
+        s = complete_ends(tok, sampler(mark_ends(tok, s, ends), c), ends)
+    new = tok.decode(s)
     return tok.stft.inverse(torch.where(band, tok.stft(new), u), tok.length)
 
 
@@ -183,9 +191,8 @@ def impute(
 ) -> np.ndarray:  # (n, c, l), or (n_samples, n, c, l), float32
     "Complete series, given all that was observed."
     check_prior(model)
-    (X, gap), listed = check_gaps(model, *gaps), is_unequal(gaps.X)
-    ends = series_ends(np.where(gap, np.nan, X)) if listed else None
-    known = (ends,) if listed and model.data_.get("lengths") is not None else ()
+    X, gap, ends = check_gaps(model, *gaps)
+    known = () if ends is None or model.data_.get("lengths") is None else (ends,)
     if n_samples is not None:
         check_parameters(dict(n_samples=n_samples), dict(n_samples=whole_number(1)))
     seed, tok, rows = seed_from(random_state), model.tokenizer_, gaps.rows
@@ -199,7 +206,7 @@ def impute(
     def complete(x, gap, c, *ends):
         if rows is None:
             return _new_samples(tok, sampler, x, gap, c, *ends)
-        return _new_band(tok, sampler, band, x, c)
+        return _new_band(tok, sampler, band, x, c, *ends)
 
     out = np.tile(X, (draws, 1, 1, 1))
     if len(i):
@@ -208,5 +215,5 @@ def impute(
         new = batched(complete, *(torch.from_numpy(a).to(device_of(model)) for a in parts))
         new = to_series(model, new).reshape(draws, -1, *X.shape[1:])
         out[:, i] = new if rows is not None else np.where(gap[i], new, X[i])
-    out = cut_ends(out, ends) if listed else out
+    out = out if ends is None else cut_ends(out, ends)
     return out if n_samples else out[0]

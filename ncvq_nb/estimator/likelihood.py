@@ -9,6 +9,7 @@ __all__ = ['column_groups', 'token_scores', 'score_samples']
 import numpy as np
 import torch
 
+from .learned_with import learned
 from .observed import token_columns
 from .sampling import check_prior, class_indices, device_of
 from .stages import batched
@@ -57,7 +58,7 @@ def score_samples(
     "The pseudo log-likelihood of series (Salazar et al. 2020, eq. 2)."
     check_prior(model)
     prior, tok, device = model.prior_, model.tokenizer_, device_of(model)
-    if y is None and model.classes_ is not None and not model.p_unconditional:
+    if y is None and model.classes_ is not None and not learned(model, "prior", "p_unconditional"):
         raise ValueError(
             "y is None, but the prior was trained with p_unconditional=0 and knows no series "
             "without a class: give y, or train the prior with another p_unconditional"

@@ -122,7 +122,7 @@ def model_card(
     "The model card."
     changed = config.get("learned_with", {})
     s = {**config["settings"], **changed.get("tokenizer", {})}
-    name = data_name or (None if report is None else report.settings.get("data"))
+    name = data_name or getattr(report, "settings", {}).get("data")
     facts, share = _training_set(config, name)
     method, tag = "without self-supervision", ""
     if s["ssl"]:
@@ -132,6 +132,8 @@ def model_card(
         "Not measured: `model.save(path, report=nv.evaluate(model, data))` puts the metrics here."
     )
     if report is not None:
+        if not hasattr(report, "_repr_markdown_"):
+            raise TypeError(f"report must be what `evaluate` returns, found {report!r}")
         metrics = report._repr_markdown_().strip()
     shown = settings_shown(config["settings"], changed)
     settings = [(k, shortened(str(v), 400)) for k, v in shown.items()]

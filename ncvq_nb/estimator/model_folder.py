@@ -29,6 +29,7 @@ from ..engine.runtime import find_device, fresh_weights, own_state
 from .band_priors import make_prior
 from .bounds import pack_units, unpack_units
 from .learned_with import changed_since, restore_settings
+from .model_card import read_card
 from .model_check import as_pair, check_config
 from .names import restore_names
 from .observation import ObservationNoise
@@ -72,10 +73,13 @@ def pack_model(
         state = {k: t.detach().cpu().contiguous() for k, t in module.state_dict().items()}
         files[f"{name}.safetensors"] = to_bytes(state)
     labels = getattr(model, "classes_", None)
+    settings = settings_of(model)
+    if isinstance(settings["random_state"], str):  # of a generator, what it gave
+        settings["random_state"] = model.seed_
     config = dict(
         format=FORMAT,
         library=ncvq_nb.__version__,
-        settings=settings_of(model),
+        settings=settings,
         seed=model.seed_,
         data=model.data_,
         scaler=_pack_scaler(model.scaler_),
@@ -92,6 +96,7 @@ def pack_model(
     pack_units(model, config)
     config["sha256"]["config.json"] = config_digest(config)
     files["config.json"] = json.dumps(config, indent=1).encode()
+    check_config(parse_json(files["config.json"]))  # what could not be read is not written
     return config, files
 
 # %% ../../nbs/estimator/model_folder.ipynb #dbc5a09b
@@ -138,6 +143,9 @@ def check_target(
         raise ValueError(
             f"path {path} has a config.json that is not that of a saved model: take another name"
         )
+    if (path / "README.md").exists() and read_card(path / "README.md") is None:
+        why = "has a README.md that is no model card: take another name, or move it"
+        raise ValueError(f"path {path} {why}")
 
 # %% ../../nbs/estimator/model_folder.ipynb #4b62adab
 def leftovers(
@@ -310,6 +318,8 @@ def _build(make, path, device):
             config = upgraded(config)
         check_config(config)
         settings = {k: as_pair(v) for k, v in {**EARLIER, **config["settings"]}.items()}
+        if isinstance(settings.get("random_state"), str):  # a generator, by an earlier version
+            settings["random_state"] = config["seed"]
         model = make(**settings, device=device)
         unpack_model(model, config, path)
     except torch.cuda.OutOfMemoryError:

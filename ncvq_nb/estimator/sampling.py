@@ -22,10 +22,11 @@ from ..engine.parameters import check_parameters, per_band
 from ..engine.runtime import choose_precision, seed_from, seed_of
 from .band_priors import decode_bands
 from .bounds import restored, standardised
+from .learned_with import learned
 from .names import check_names
 from .observed import complete_ends, cut_ends, draw_lengths, mark_ends
 from .prepared import read_like_training
-from .settings import SAMPLING_RULES, of_stage
+from .settings import PRIOR_RULES, SAMPLING_RULES, of_stage
 from .stages import batched, observed_tokens
 from ..io.gaps import observed, series_ends
 from ..io.arrays import as_array
@@ -64,6 +65,8 @@ def check_prior(
 ):
     "Refuse a model without a prior."
     check_is_fitted(model, "tokenizer_")
+    if hasattr(model, "prior_"):
+        return
     why, remedy = "yet", "call fit_prior(X, y)"
     if stopped := getattr(model, "interrupted_", None):
         why = f"since its training was interrupted ({unfinished(stopped)})"
@@ -72,7 +75,7 @@ def check_prior(
         why = f"since epochs={model.epochs} trains the tokenizer alone"
         remedy = f"set_params(epochs={(model.epochs[0], 100)}) and fit_prior(X, y) give it one"
     said = f"this %(name)s has a tokenizer, but no prior {why}: {remedy}"
-    check_is_fitted(model, "prior_", msg=said)
+    check_is_fitted(model, "prior_", msg=said)  # which raises it
 
 # %% ../../nbs/estimator/sampling.ipynb #d5e02eee
 def _drawn_classes(model, n, seed):
@@ -91,8 +94,10 @@ def class_indices(
     "The class of each series that is asked for."
     y = None if y is None else as_array(y, "y")
     if (y is None or y.ndim == 0) and (not isinstance(n, numbers.Integral) or n < 1):
-        raise ValueError(f"n must be a whole number of at least 1, found {n!r}")
+        one = "" if y is None else f" where y is one label, here {quoted(y.item())}"
+        raise ValueError(f"n must be a whole number of at least 1{one}, found {n!r}")
     if y is None:
+        check_parameters(dict(unconditional=model.unconditional), PRIOR_RULES)
         if model.classes_ is None or model.unconditional == "null":
             return np.full(n, model.prior_.no_class)
         return _drawn_classes(model, n, seed)
@@ -153,13 +158,13 @@ def token_sampler(
 ) -> Callable:  # tokens (b, N), K where masked, and classes (b) → tokens (b, N)
     "Iterative decoding with the settings of one call."
     asked = decoding_settings(model, given)
-    untrained = model.classes_ is not None and not model.p_unconditional
+    untrained = model.classes_ is not None and not learned(model, "prior", "p_unconditional")
     if untrained and given.get("guidance_scale") is None:
         asked["guidance_scale"] = 1.0
     device, prior, grids = device_of(model), model.prior_, model.tokenizer_.grids
     asked |= dict(schedule=model.mask_schedule, steps=asked.pop("sampling_steps"))
     guided = set(per_band(asked["guidance_scale"], len(grids), "guidance_scale")) != {1}
-    gen = torch.Generator(device).manual_seed(seed)
+    gen = torch.Generator(device).manual_seed(seed % 2**64)
     mixed = choose_precision(model.precision, device) == "bfloat16"
     if mixed and model.compile in ("auto", False) and device.type == "cpu":
         prior, mixed = _half(prior), False

@@ -6,6 +6,7 @@
 __all__ = ['evaluate']
 
 # %% ../../nbs/evaluation/evaluate.ipynb #cd7b0909
+import numbers
 from functools import partial
 from types import SimpleNamespace
 
@@ -251,7 +252,8 @@ def _begin(model, data, *, n_samples, conditional, random_state, **settings):
     name = getattr(data, "name", "data")
     known = dict(data=name, n_train=len(X), n_test=len(X_test), n_samples=int(n))
     known |= dict(conditional=conditional, **settings)
-    known["random_state"] = random_state if isinstance(random_state, int) else None
+    whole = isinstance(random_state, numbers.Integral)
+    known["random_state"] = int(random_state) if whole else None
     report = Report(f"{type(model).__name__} on {name}", settings=known)
     seed = partial(derived_seed, base)
     series = Filled(X, X_test)

@@ -103,7 +103,7 @@ _MOST_BYTES = 2**22  # of a report
 
 def _report_file(path):
     "A report's JSON file: an ending other than .json and .md is part of the name."
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix in (".json", ".md"):
         return path.with_suffix(".json")
     return path.with_name(path.name + ".json")

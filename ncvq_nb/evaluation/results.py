@@ -58,7 +58,7 @@ def _write_table(path, names, rows):
     out = csv.DictWriter(text, names, restval="", lineterminator="\n")
     out.writeheader()
     out.writerows(rows)
-    write_with_checksum(path, text.getvalue())
+    write_with_checksum(Path(path).expanduser(), text.getvalue())
 
 
 def _last_line(path):
@@ -82,6 +82,11 @@ def _facts(settings):
     cell = settings.get("cell") or {}
     found = dict(seconds=sum(seconds) if seconds else None, data=cell.get("data"))
     return found | {k: settings.get(k) for k in ("version", "device")}
+
+
+def _texts(row):
+    "A row's figures as text, in which no number differs from itself."
+    return {k: str(v) for k, v in row.items() if not _is_none(v)}
 
 
 def _is_none(v):
@@ -136,9 +141,37 @@ def _panel(ax, rows, groups, name):
 class Results(list):
     "Rows of a grid: dataset, setting, seed and every metric by name; shows itself as its table."
 
-    failed: dict = {}  # "dataset/setting/seed" → the last line of its error
-    axes: dict = {}  # setting → axis → the name of its value
-    runs: dict = {}  # (dataset, setting, seed) → seconds, version, data and device of the run
+    def __init__(
+        self,
+        rows=(),  # dicts with dataset, setting, seed and metrics
+        *,
+        failed: dict | None = None,  # "dataset/setting/seed" → the last line of its error
+        axes: dict | None = None,  # setting → axis → the name of its value
+        runs: dict | None = None,  # (dataset, setting, seed) → seconds, version, data, device
+    ):
+        super().__init__(rows)
+        self.failed, self.axes, self.runs = failed or {}, axes or {}, runs or {}
+
+    def _with(self, rows):
+        return type(self)(rows, failed=self.failed, axes=self.axes, runs=self.runs)
+
+    def __getitem__(self, i):
+        found = super().__getitem__(i)
+        return self._with(found) if isinstance(i, slice) else found
+
+    def __add__(self, other):
+        "The runs of both, each once; two rows of one run that differ are an error."
+        known, more = {tuple(r[k] for k in KEYS): r for r in self}, []
+        for row in other:
+            key = tuple(row[k] for k in KEYS)
+            if key not in known:
+                more.append(row)
+            elif _texts(known[key]) != _texts(row):
+                raise ValueError(f"{'/'.join(map(str, key))} is in both, with other figures")
+        found = self._with([*self, *more])
+        for name in ("failed", "axes", "runs"):
+            setattr(found, name, getattr(other, name, {}) | getattr(self, name))
+        return found
 
     @classmethod
     def read(
@@ -146,9 +179,11 @@ class Results(list):
         folder: str | Path,  # of `run_grid`
     ) -> "Results":
         "All reports below a folder."
-        rows = cls()
-        rows.axes, rows.runs = _noted_axes(folder), {}
-        for path in sorted(Path(folder).glob("*/*/*/report.json")):
+        folder = Path(folder).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(f"folder {folder} is not there: it is to be that of a grid")
+        rows = cls(axes=_noted_axes(folder))
+        for path in sorted(folder.glob("*/*/*/report.json")):
             dataset, setting, seed = path.parts[-4:-1]
             try:
                 report, seed = Report.load(path), int(seed)
@@ -164,7 +199,7 @@ class Results(list):
             rows.runs[dataset, setting, seed] = _facts(report.settings)
         rows.failed = {
             "/".join(p.parts[-4:-1]): _last_line(p)
-            for p in sorted(Path(folder).glob("*/*/*/error.txt"))
+            for p in sorted(folder.glob("*/*/*/error.txt"))
         }
         return rows
 
@@ -210,7 +245,7 @@ class Results(list):
         path: str | Path,  # a file that `save` wrote
     ) -> "Results":
         "Rows from a CSV file."
-        path = Path(path)
+        path = Path(path).expanduser()
         content = read_with_checksum(path, _MOST_BYTES)
         try:
             rows = csv.DictReader(io.StringIO(content.decode(), newline=""))

@@ -11,6 +11,7 @@ import numpy as np
 from ..data import check_series
 from ..engine.parameters import check_parameters, whole_number
 from ..engine.runtime import derived_seed
+from ..io.gaps import with_nan
 from ..metrics import check_pair
 
 # %% ../../nbs/evaluation/window_sets.ipynb #3751937b
@@ -56,7 +57,7 @@ def recording_windows(
 ) -> np.ndarray:  # ((time - length) // stride + 1, channels, length) float32
     "Windows of one long recording, as in the benchmark of TimeGAN (Yoon et al. 2019)."
     check_parameters(dict(length=length, stride=stride), _RULES)
-    X = np.asarray(X)
+    X = np.asarray(with_nan(X))
     if X.ndim not in (1, 2) or 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}: one recording is (time, channels) or (time,)")
     X = X[:, None] if X.ndim == 1 else X
@@ -64,6 +65,8 @@ def recording_windows(
     if n < length:
         found = f"X has {n} time steps and {c} channels, and a window takes {length} steps"
         raise ValueError(f"{found}: shorten length, or transpose X if its rows are channels")
+    if scale and X.dtype.kind in "iuf" and np.isfinite(X).all():
+        X = X - X.min(0)  # before float32, which is coarse far from 0
     X = check_series(X.T[None], name="X")
     X = unit_scale(X)[0] if scale else X
     cut = np.lib.stride_tricks.sliding_window_view(X[0], length, axis=1)[:, ::stride]

@@ -206,6 +206,8 @@ def _dataset(where, found, folder):
 
 def _array(where, found, what):
     "An array that is not empty and has nothing twice."
+    found = found.tolist() if hasattr(found, "tolist") else found
+    found = list(found) if isinstance(found, (tuple, range)) else found
     if not isinstance(found, list) or not found:
         raise _must(where, f"an array of {what}", found)
     if twice := [v for i, v in enumerate(found) if v in found[:i]]:
@@ -213,13 +215,24 @@ def _array(where, found, what):
     return found
 
 # %% ../../nbs/grids/declared.ipynb #9b040986
-def _seeds(where, found):
-    "Random states."
+def check_seeds(
+    where: str,  # what an error calls them
+    found,  # what should be a list of them
+) -> list[int]:
+    "Random states, each once."
     whole = whole_number(0)
     for v in _array(where, found, "whole numbers of at least 0"):
         if not whole.allows(v):
             raise _must(where, "an array of whole numbers of at least 0", v)
-    return found
+    return list(map(int, found))
+
+
+def check_setting_names(
+    where: str,  # what an error calls it
+    found: dict,  # parameter → value
+):
+    "Refuse what is no parameter of `NCVQ`."
+    _known(where, found, tuple(NCVQ().get_params()))
 
 
 def _evaluation(where, found):
@@ -266,7 +279,7 @@ def read_grid(
     named, chosen = _named(path, axes, common, preset)
     datasets = _array(f"{path}: datasets", found["datasets"], "names of UCR sets and files")
     datasets = [_dataset(f"{path}: datasets", d, path.parent) for d in datasets]
-    seeds = _seeds(f"{path}: seeds", found["seeds"] if seeds is None else seeds)
+    seeds = check_seeds(f"{path}: seeds", found["seeds"] if seeds is None else seeds)
     how = _evaluation(f"{path}: evaluation", found.get("evaluation", {}))
     return dict(datasets=datasets, settings=named, seeds=seeds, axes=chosen, **how)
 

@@ -181,10 +181,11 @@ def read_table(
 def table_text(
     X: np.ndarray,  # (n, channels, length)
     y: np.ndarray | None = None,  # (n,) labels
+    names: list[str] | None = None,  # of the columns, channel after channel; None: t0, t1, …
 ) -> str:
     "Series and labels as the text of a .csv file, a row for each series."
     n, c, l = X.shape
-    header = sample_names(c, l)
+    header = names or sample_names(c, l)
     rows = np.asarray(X, np.float32).reshape(n, c * l).astype(str).tolist()
     if y is not None:
         header = ["label", *header]

@@ -180,9 +180,10 @@ def write_series(
     path: Path,  # of a .npz or .csv file
     X: np.ndarray,  # (n, channels, length)
     y: np.ndarray | None,  # (n) labels
+    names: list[str] | None = None,  # of a table's columns; None: t0, t1, …
 ):
     "Series and labels; a table has a header that says which is which, and is read back as it was."
     if path.suffix == ".npz":
         return write_arrays(path, dict(X=X, y=y))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, table_text(X, y))
+    write_atomically(path, table_text(X, y, names))
