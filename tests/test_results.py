@@ -163,7 +163,7 @@ def test_damaged_tables_are_refused(tmp_path):
     assert Results.load(path)[0]["FID"] == 1.5  # the user's own table
 
 
-@pytest.mark.parametrize("name, n, seeds", [("defaults", 9, 1), ("quality", 9, 3)])
+@pytest.mark.parametrize("name, n, seeds", [("defaults", 27, 3), ("quality", 9, 3)])
 def test_tables_of_before_are_read(name, n, seeds):
     r = Results.load(STORED / f"{name}.csv")
     assert len(r) == n and {"FID", "FID, floor", "CAS, ceiling", "near copies"} <= set(r.metrics)
