@@ -44,7 +44,7 @@ def note_settings(
     found = getattr(model, "learned_with_", {}) if stage == "prior" else {}
     model.learned_with_ = {**found, stage: for_stage(settings_of(model), stage)}
 
-
+# %% ../../nbs/estimator/learned_with.ipynb #82b1e694
 def learned(
     model,  # a fitted NCVQ
     stage: str,  # "tokenizer" or "prior"

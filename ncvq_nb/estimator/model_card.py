@@ -112,6 +112,13 @@ Seed {seed}. Settings:
 Weights are safetensors, everything else is JSON; nothing in here is executed.
 """
 
+# %% ../../nbs/estimator/model_card.ipynb #5fa52741
+def _shown(report):
+    "A report as Markdown."
+    if not hasattr(report, "_repr_markdown_"):
+        raise TypeError(f"report must be what `evaluate` returns, found {report!r}")
+    return report._repr_markdown_().strip()
+
 # %% ../../nbs/estimator/model_card.ipynb #605c3cd9
 def model_card(
     config: dict,  # of the model
@@ -132,9 +139,7 @@ def model_card(
         "Not measured: `model.save(path, report=nv.evaluate(model, data))` puts the metrics here."
     )
     if report is not None:
-        if not hasattr(report, "_repr_markdown_"):
-            raise TypeError(f"report must be what `evaluate` returns, found {report!r}")
-        metrics = report._repr_markdown_().strip()
+        metrics = _shown(report)
     shown = settings_shown(config["settings"], changed)
     settings = [(k, shortened(str(v), 400)) for k, v in shown.items()]
     contents = [(k, len(b), hashlib.sha256(b).hexdigest()) for k, b in files.items()]

@@ -61,7 +61,7 @@ def _pack_scaler(scaler):
     found = dict(mean=scaler.mean_.tolist(), std=scaler.std_.tolist())
     return found | dict(constant=constant.tolist()) if constant.any() else found
 
-
+# %% ../../nbs/estimator/model_folder.ipynb #58fb6e30
 @own_state()
 def pack_model(
     model,  # an NCVQ with tokenizer_

@@ -84,7 +84,7 @@ def _drawn_classes(model, n, seed):
     at = (rng.random() + np.arange(n)) / n
     return rng.permutation(np.searchsorted(edges, at, side="right"))
 
-
+# %% ../../nbs/estimator/sampling.ipynb #350d42b3
 def class_indices(
     model,  # an NCVQ with a prior
     n: int | None,  # how many; not needed where `y` is an array

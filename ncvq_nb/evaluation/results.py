@@ -106,7 +106,7 @@ def _noted_axes(folder):
         warnings.warn(said, stacklevel=3)
         return {}
 
-
+# %% ../../nbs/evaluation/results.ipynb #3e14765d
 def note_axes(
     folder: str | Path,  # of a grid, made if missing
     axes: dict[str, dict],  # setting → axis → the name of its value

@@ -234,7 +234,7 @@ def check_setting_names(
     "Refuse what is no parameter of `NCVQ`."
     _known(where, found, tuple(NCVQ().get_params()))
 
-
+# %% ../../nbs/grids/declared.ipynb #fd30d580
 def _evaluation(where, found):
     "Arguments of `evaluate`."
     found = _value(_table(where, found))

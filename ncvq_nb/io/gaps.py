@@ -42,7 +42,7 @@ def is_unequal(
     "Is it a list of series of unequal length?"
     return unequal_lengths(X) is not None
 
-
+# %% ../../nbs/io/gaps.ipynb #f891a7d1
 def _one_series(s, name):
     "A series of a list as (c, l_i)."
     s = as_array(s, name)

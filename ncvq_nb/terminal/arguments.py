@@ -79,7 +79,7 @@ def add_data(
     share = "share of a file that is set aside as test series, the same ones every time [0]"
     add_option(p, "test_fraction", type=float, default=0.0, metavar="Q", help=share)
 
-
+# %% ../../nbs/terminal/arguments.ipynb #2ff9213a
 def add_model(
     p,  # parser
     without: tuple = (),  # parameters of `NCVQ` that are no options
