@@ -208,8 +208,6 @@ def _check_asked(settings, evaluation):
     signature(evaluate).bind(None, None, **evaluation)
     if not isinstance(settings, dict) or not all(isinstance(v, dict) for v in settings.values()):
         raise TypeError(f"settings must be a dict, name → dict of parameters, found {settings!r}")
-    if not isinstance(settings, dict) or not all(isinstance(v, dict) for v in settings.values()):
-        raise TypeError(f"settings must be a dict, name → dict of parameters, found {settings!r}")
     asked = {k: v for k, v in evaluation.items() if k not in ("cache_dir", "verbose")}
     check_evaluation(**asked)
     for name, params in settings.items():
@@ -217,7 +215,6 @@ def _check_asked(settings, evaluation):
             raise ValueError(f"a setting has no name: found {name!r}, allowed is a text")
         if "random_state" in params:
             raise ValueError(f"settings {name!r} has a random_state: leave it to seeds")
-        check_setting_names(f"settings {name!r}", params)
         check_setting_names(f"settings {name!r}", params)
         as_json(params.get("augment"), strict=True, name="augment")
 

@@ -446,7 +446,7 @@ def test_nothing_that_looks_at_a_model_changes_it(tmp_path):
 @pytest.mark.slow
 def test_memory_stays_flat():
     pytest.importorskip("psutil", reason="psutil measures memory")
-    rounds = int(os.environ.get("NCVQ_SOAK") or (60 if THOROUGH else 32))
+    rounds = int(os.environ.get("NCVQ_SOAK") or (60 if THOROUGH else 24))
     n, mb, files = np.array(script(DRIVERS / "soak.py", rounds)).T
     growth = np.polyfit(n[1:], mb[1:], 1)[0]  # MB a round; the first ones fill caches
     assert growth < 0.1, f"{growth:.3f} MB a round: {mb.round(1).tolist()}"

@@ -24,7 +24,7 @@ from toys import TINY, tiny, walks
 LOGGED = bool(find_spec("accelerate") and find_spec("tensorboard"))
 METHODS = (None, "barlow", "vicreg", "vibcreg")
 LARGER = dict(dim=16, n_codes=16, projector_dim=32, prior_dim=32)
-SETTINGS = dict(**LARGER, batch_size=16, epochs=20, device="cpu")
+SETTINGS = dict(**LARGER, batch_size=16, epochs=16, device="cpu")
 OFTEN = dict(checkpoint_every=0, log_every=4)
 
 
