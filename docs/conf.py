@@ -128,17 +128,9 @@ def parse_without_padding(parse):
     return parsed
 
 
-def navigation_of_titles(app, page, template, context, doctree):
-    """The theme asks for the whole tree and its titles alone, and Sphinx copies every heading of
-    every page, for every page, before it leaves them out: a third of the build."""
-    whole = context["toctree"]
-    context["toctree"] = lambda **kw: whole(**kw | dict(maxdepth=1))
-
-
 def setup(app):
     from myst_parser.mocking import MockRSTParser
 
     MockRSTParser.parse = parse_without_padding(MockRSTParser.parse)
     app.connect("autodoc-process-docstring", fields_from_comments)
     app.connect("autodoc-skip-member", ours)
-    app.connect("html-page-context", navigation_of_titles, priority=400)  # before the theme's own
