@@ -481,7 +481,7 @@ def test_a_model_by_a_generator_can_be_made_again(tmp_path, kind):
     model = tiny(random_state=kind(0), epochs=1).fit(X, y)
     model.save(tmp_path / "m")
     loaded = NCVQ.load(tmp_path / "m")
-    assert loaded.random_state == model.seed_
+    assert loaded.random_state == model.seed_ == read(tmp_path / "m")["settings"]["random_state"]
     assert fingerprint(loaded.fit(X, y)) == fingerprint(model)
 
 
