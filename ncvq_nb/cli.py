@@ -151,6 +151,8 @@ def _evaluate_parser():
     add_option(p, "windows", action="store_true", help=scores)
     how = "matched: equal class shares and numbers; published: that of papers, slow [matched]"
     add_option(p, "protocol", choices=["matched", "published"], default="matched", help=how)
+    without = "classifiers for CAS; 0 leaves CAS out, most of the time [3, published 1]"
+    add_option(p, "n_cas", type=int, help=without)
     add_option(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
     add_option(p, "quiet", action="store_true", help="no progress bar")
     return p
@@ -159,7 +161,8 @@ def _evaluate_parser():
 def _evaluate(args):
     out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
-    asked = dict(n_samples=args.n_samples, protocol=args.protocol, random_state=seed)
+    asked = dict(n_samples=args.n_samples, n_cas=args.n_cas, protocol=args.protocol)
+    asked["random_state"] = seed
     check_evaluation(**asked)
     how = dict(random_state=seed, verbose=not args.quiet)
     scores = model_window_scores(model, data, **how) if args.windows else None

@@ -19,6 +19,11 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 QUIET = "--disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
 
+def pytest_collection_modifyitems(items):
+    "Building the site takes longest, so it comes first: nobody waits for it in the end."
+    items.sort(key=lambda item: item.path.name != "test_site.py")
+
+
 @pytest.fixture(scope="session")
 def browser():
     "Headless Chromium: the one that CHROMIUM names, the system's, or playwright's own."

@@ -478,14 +478,14 @@ def test_test_series_are_needed(folder, capsys):
 
 
 def test_evaluate_writes_a_report_and_pictures(folder, tmp_path, quick, capsys):
-    args = ["--out", tmp_path / "e", "--quiet", "--n_samples", 8, "--windows"]
+    args = ["--out", tmp_path / "e", "--quiet", "--n_samples", 8, "--n_cas", 0, "--windows"]
     assert call(cli.evaluate, folder / "run", folder / "toy.npz", *args) == 0
     names = {p.name for p in (tmp_path / "e").iterdir()}
     assert names == {f"{k}.png" for k in PICTURES} | {"report.json", "report.md"}
     out = capsys.readouterr().out
     assert "reconstruction error" in out and "FID" in out and str(tmp_path / "e") in out
     report = Report.load(tmp_path / "e" / "report")
-    assert report["context-FID"].value > 0 and report["FID"].value > 0
+    assert report["context-FID"].value > 0 and report["FID"].value > 0 and "CAS" not in report
     assert report.settings["windows"]["n_real"] == len(read_dataset(folder / "toy.npz").X_train)
     args += ["--protocol", "published"]  # which has a number of samples of its own
     assert call(cli.evaluate, folder / "run", folder / "toy.npz", *args) == 2

@@ -111,7 +111,7 @@ WRONG = [
     ('"mine.npz"', '"untested.npz"', "untested.npz has no test series", "test_fraction = 0.3"),
     ('"mine.npz"', '{ path = "mine.npz", lable = "first" }', "datasets has 'lable'; allowed are"),
     ('"mine.npz"', "3", "datasets must be a table, found 3"),
-    ("n_cas = 2", "n_cas = 0", "evaluation.n_cas must be None or a whole number of at least 1"),
+    ("n_cas = 2", "n_cas = -1", "evaluation.n_cas must be None or a whole number of at least 0"),
     ("n_cas = 2", "n_cass = 2", "evaluation has 'n_cass'; allowed are n_samples"),
     ("max_steps", "max_step", "evaluation.fcn has 'max_step', which is no setting"),
     ('ssl = "none"', 'ssl = "nine"', "axes.method.naive.ssl must be one of None, 'barlow'"),

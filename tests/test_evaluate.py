@@ -129,6 +129,14 @@ def test_a_report_has_every_metric_beside_a_reference_value(tmp_path):
     assert repr(Report.load(report.save(tmp_path / "r"))) == repr(report)
 
 
+def test_without_cas_all_other_figures_are_what_they_were():
+    d = toy()
+    whole, without = (evaluate(Model(d), d, **ARGS | dict(n_cas=n)) for n in (1, 0))
+    assert names(without) == [n for n in names(whole) if n != "CAS"]
+    assert list(without) == [r for r in whole if r.metric != "CAS"]
+    assert notes(without) == "No CAS: n_cas is 0." and without.settings["n_cas"] == 0
+
+
 def test_a_report_says_what_the_parts_say():
     d, settings = toy(), dict(max_steps=25, precision="float32")
     model = Model(d, noise=2.0)

@@ -171,25 +171,34 @@ def _labels_for_cas(e, fcn):
     return cas_labels(e.y[np.isin(e.y, known)], at_least=e.settings["cas_total"])
 
 # %% ../../nbs/evaluation/evaluate.ipynb #fa20ea69
+def _taught_by(e, fcn, X_new, labels, i):
+    "Which test series the `i`-th classifier of CAS, trained on samples, gets right."
+    settings = fcn.get_params()
+    if settings["max_steps"] == "auto":
+        settings["max_steps"] = most_steps(len(e.y), len(fcn.classes_))
+    if i:
+        settings["random_state"] = e.seed("classifier", i)
+    return correct_after(X_new, labels, e.X_test, e.y_test, **settings)
+
+
 def _by_class(e, fcn, right, features, X_hat):
     "CAS, agreement, and diversity within classes."
     labels, correct, agreed, first = _labels_for_cas(e, fcn), [], [], None
     if labels is None:
         return
     with e.part("CAS") as rows:
-        for i in range(e.settings["n_cas"]):
-            settings, purpose = fcn.get_params(), ("CAS", i) if i else ("CAS",)
-            if settings["max_steps"] == "auto":
-                settings["max_steps"] = most_steps(len(e.y), len(fcn.classes_))
-            if i:
-                settings["random_state"] = e.seed("classifier", i)
-            X_new = e.sample(len(labels), labels, e.seed(*purpose))
-            correct.append(correct_after(X_new, labels, e.X_test, e.y_test, **settings))
+        for i in range(max(e.settings["n_cas"], 1)):
+            X_new = e.sample(len(labels), labels, e.seed("CAS", *([i] if i else [])))
+            if e.settings["n_cas"]:
+                correct.append(_taught_by(e, fcn, X_new, labels, i))
             agreed.append(fcn.predict(X_new) == labels)
             first = fcn.features(X_new) if first is None else first
         ceiling = ReferenceValue("ceiling", float(right.mean()), "trained on real train")
         floor, confidence = largest_class(e.y, e.y_test), e.settings["confidence"]
-        rows.append(cas_row(np.array(correct), floor, ceiling, confidence))
+        if correct:
+            rows.append(cas_row(np.array(correct), floor, ceiling, confidence))
+        else:
+            e.note("No CAS: n_cas is 0.")
     agreed = np.concatenate(agreed).astype(float), np.tile(labels, len(agreed))
     of_test = right, class_weights(e.y_test, labels)
     right_hat = None if X_hat is None else fcn.predict(X_hat) == e.y_test
@@ -269,7 +278,7 @@ def evaluate(
     conditional: bool = False,  # with the test set's classes; default, as the thesis: without
     protocol: str = "matched",  # equal class shares, many sets; "published": as TimeVQVAE's paper
     cas_total: int = 1000,  # synthetic series for CAS, at least
-    n_cas: int | None = None,  # classifiers for CAS; None: 3, "published" 1
+    n_cas: int | None = None,  # classifiers for CAS, 0: no CAS; None: 3, "published" 1
     fcn=None,  # settings of the classifier (dict), or a fitted `FCNClassifier`
     n_resamples: int = 200,  # for the intervals
     confidence: float = 0.95,  # of the intervals

@@ -19,6 +19,7 @@ def main():
     p.add_argument("grid", type=Path, help="folder of a grid")
     p.add_argument("--data", nargs="+", help="only these data sets")
     p.add_argument("--protocol", default="published", choices=("matched", "published"))
+    p.add_argument("--n_cas", type=int, help="classifiers for CAS, 0 for none [the protocol's]")
     p.add_argument("--keep", type=Path, required=True, help="folder for reports")
     p.add_argument("--out", type=Path, required=True, help="table to be written")
     args = p.parse_args()
@@ -26,11 +27,11 @@ def main():
         dataset, place = path.parts[-4], args.keep.joinpath(*path.parts[-4:-1])
         if (place / "report.json").exists() or args.data and dataset not in args.data:
             continue
-        how = dict(protocol=args.protocol, random_state=0, verbose=False)
+        how = dict(protocol=args.protocol, n_cas=args.n_cas, random_state=0, verbose=False)
         place.mkdir(parents=True, exist_ok=True)
         evaluate(NCVQ.load(path), find_dataset(dataset), **how).save(place / "report")
         Results.read(args.keep).save(args.out)
-    print(Results.read(args.keep).table("FID", "IS", "CAS"))
+    print(Results.read(args.keep).table("FID", "IS", *(["CAS"] if args.n_cas != 0 else [])))
 
 
 if __name__ == "__main__":
