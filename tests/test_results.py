@@ -174,6 +174,11 @@ def test_tables_of_before_are_read(name, n, seeds):
 def test_parts_and_sums_are_results(tmp_path):
     with says("folder", "is not there", kind=FileNotFoundError):
         Results.read(tmp_path / "nothing")
+    deep = tmp_path / "set" / "default" / "0" / "report.json"
+    deep.parent.mkdir(parents=True)
+    deep.touch()
+    with pytest.warns(UserWarning, match=r"set is no folder of a grid: .* is not in DATA SET"):
+        assert not Results.read(tmp_path / "set")
     a, b = rows(FID=[1.0, 2.0, float("nan")]), rows(FID=[5.0])
     b[0]["seed"], a.axes = 9, {"small": {"method": "x"}}
     assert isinstance(a[:1], Results) and a[:1].axes == a.axes and len(a[:1]) == 1

@@ -152,6 +152,8 @@ def test_guidance_asks_how_the_prior_was_trained_and_not_what_was_set_since(mode
 def test_requests_are_refused_by_what_is_wrong_with_them(model):
     with says("n must be a whole number of at least 1 where y is one label, here 1, found None"):
         model.sample(y=1)
+    with says("n must be a whole number of at least 1, found True"):
+        model.sample(True)
     assert model.sample(2, random_state=2**64 + 3).shape[0] == 2
     assert deepcopy(model).set_params(epochs=0).sample(2).shape[0] == 2  # an epoch for the next fit
 

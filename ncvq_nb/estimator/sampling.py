@@ -8,7 +8,6 @@ __all__ = ['device_of', 'read_standardised', 'to_series', 'check_prior', 'class_
 
 # %% ../../nbs/estimator/sampling.ipynb #fd336c83
 import copy
-import numbers
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ..engine.interrupts import unfinished
-from ..engine.parameters import check_parameters, per_band
+from ..engine.parameters import check_parameters, per_band, whole_number
 from ..engine.runtime import choose_precision, seed_from, seed_of
 from .band_priors import decode_bands
 from .bounds import restored, standardised
@@ -93,7 +92,7 @@ def class_indices(
 ) -> np.ndarray:  # (n) int64, C for no class
     "The class of each series that is asked for."
     y = None if y is None else as_array(y, "y")
-    if (y is None or y.ndim == 0) and (not isinstance(n, numbers.Integral) or n < 1):
+    if (y is None or y.ndim == 0) and not whole_number(1).allows(n):
         one = "" if y is None else f" where y is one label, here {quoted(y.item())}"
         raise ValueError(f"n must be a whole number of at least 1{one}, found {n!r}")
     if y is None:

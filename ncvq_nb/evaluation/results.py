@@ -182,8 +182,11 @@ class Results(list):
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"folder {folder} is not there: it is to be that of a grid")
-        rows = cls(axes=_noted_axes(folder))
-        for path in sorted(folder.glob("*/*/*/report.json")):
+        rows, found = cls(axes=_noted_axes(folder)), sorted(folder.glob("*/*/*/report.json"))
+        if not found and (lost := next(folder.rglob("report.json"), None)):
+            said = f"{folder} is no folder of a grid: {lost} is not in DATA SET/SETTING/SEED"
+            warnings.warn(said, stacklevel=2)
+        for path in found:
             dataset, setting, seed = path.parts[-4:-1]
             try:
                 report, seed = Report.load(path), int(seed)
