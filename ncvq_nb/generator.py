@@ -58,7 +58,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         mask_schedule: str = "cosine",  # or "linear", "square", "cubic", "sqrt"
         p_unconditional: float = 0.2,  # series whose class is hidden in training; 0: no guidance
         sampling_steps: int = 20,  # T, passes of iterative decoding; 10 in the thesis
-        choice_temperature: float = 4.0,  # noise on the order of tokens
+        choice_temperature: float | None = None,  # noise on the order of tokens; 4, more for many
         guidance_scale: float = 1.3,  # of classifier-free guidance; 1 for none, as the thesis
         temperature: float = 1.0,  # of the softmax over codes; below 1, more typical tokens
         top_p: float = 1.0,  # tokens are of the fewest codes with this probability; 1: of all

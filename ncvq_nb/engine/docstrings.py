@@ -120,7 +120,8 @@ def _written_out(functions):
                 found[name].append(p)
                 continue
             first, last = ([q.name for q in own].index(k) for k in span.groups()[:2])
-            rest = [q._replace(kind=f"{q.kind} | None", default="None", comment="") for q in own]
+            kinds = [f"{q.kind.removesuffix(' | None')} | None" for q in own]
+            rest = [q._replace(kind=k, default="None", comment="") for q, k in zip(own, kinds)]
             if p.comment:
                 text = span[3].replace(":", ", here and below:", 1)
                 rest[first] = rest[first]._replace(comment=text)

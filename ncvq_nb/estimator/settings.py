@@ -90,7 +90,7 @@ def _is_share(v):
 
 SAMPLING_RULES = dict(
     sampling_steps=whole_number(1),
-    choice_temperature=number_from(0),
+    choice_temperature=or_none(number_from(0)),
     guidance_scale=Rule("a number", is_real),
     temperature=positive_number(),
     top_p=Rule("a number greater than 0, and at most 1", _is_share),
