@@ -151,7 +151,7 @@ def _evaluate_parser():
     add_option(p, "windows", action="store_true", help=scores)
     how = "matched: equal class shares and numbers; published: that of papers, slow [matched]"
     add_option(p, "protocol", choices=["matched", "published"], default="matched", help=how)
-    without = "classifiers for CAS; 0 leaves CAS out, most of the time [3, published 1]"
+    without = "classifiers for CAS; 0: no CAS, which takes longest [3, published 1]"
     add_option(p, "n_cas", type=int, help=without)
     add_option(p, "random_state", type=int, default=0, help="of everything that is sampled [0]")
     add_option(p, "quiet", action="store_true", help="no progress bar")

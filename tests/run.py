@@ -50,8 +50,7 @@ def notebooks():
 def pytest(arguments):
     print("== pytest", flush=True)
     program = shutil.which("pytest", path=Path(sys.executable).parent)
-    n = str(WORKERS + 1)  # for some wait for processes that they have started
-    command = [program, "-n", n, "--dist", "worksteal", "--durations=40"]
+    command = [program, "-n", str(WORKERS), "--dist", "worksteal", "--durations=40"]
     return subprocess.call([*command, "--durations-min=2", *arguments], cwd=ROOT)
 
 

@@ -158,7 +158,7 @@ def test_requests_are_refused_by_what_is_wrong_with_them(model):
     assert deepcopy(model).set_params(epochs=0).sample(2).shape[0] == 2  # an epoch for the next fit
 
 
-def test_without_labels_many_series_bring_an_order_nearly_at_random(model):
+def test_without_labels_many_series_bring_an_order_nearly_at_random():
     bare = tiny(choice_temperature=None).fit(sines()[0])
     bare.data_ = bare.data_ | dict(series=2000)
     a, b, c = (bare.sample(4, random_state=0, choice_temperature=v) for v in (None, 16.0, 4.0))
