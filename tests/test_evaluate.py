@@ -131,7 +131,9 @@ def test_a_report_has_every_metric_beside_a_reference_value(tmp_path):
 
 def test_without_cas_all_other_figures_are_what_they_were():
     d = toy()
-    whole, without = (evaluate(Model(d), d, **ARGS | dict(n_cas=n)) for n in (1, 0))
+    models = Model(d), Model(d)
+    whole, without = (evaluate(m, d, **ARGS | dict(n_cas=n)) for m, n in zip(models, (1, 0)))
+    assert "CAS" in whole and len(models[0].asked) == len(models[1].asked), "as many samples"
     assert names(without) == [n for n in names(whole) if n != "CAS"]
     assert list(without) == [r for r in whole if r.metric != "CAS"]
     assert notes(without) == "No CAS: n_cas is 0." and without.settings["n_cas"] == 0
