@@ -15,8 +15,14 @@ imitated = pytest.mark.skipif(
 )
 # as many kills, faults and repetitions as the page on promises speaks of
 THOROUGH = bool(os.environ.get("NCVQ_THOROUGH"))
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = "--disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+
+
+def by_night(why):
+    "What the workflow tests by night alone, for it is slow and another test comes near it."
+    return pytest.mark.skipif(not THOROUGH, reason=f"{why}: NCVQ_THOROUGH=1")
 
 
 def pytest_collection_modifyitems(items):

@@ -29,7 +29,7 @@ from ncvq_nb import NCVQ, Report, Results, cli, run_grid
 from ncvq_nb.engine.checkpoints import load_checkpoint
 from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.experiments import Cell, cell_identity, on_cluster, run_cell
-from conftest import THOROUGH
+from conftest import by_night
 from toys import DRIVERS, ENV, ONE_THREAD, SETTINGS, as_dataset, noise, posix, says, weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -438,7 +438,7 @@ def assert_went_on(stage, seconds):
 
 @posix
 @pytest.mark.slow
-@pytest.mark.skipif(not THOROUGH, reason="one kill of a worker is enough: NCVQ_THOROUGH=1")
+@by_night("one kill of a worker is enough")
 def test_a_grid_outlives_a_worker_that_is_killed_and_replaced(one, tmp_path, not_here):
     distributed = pytest.importorskip("distributed")
     quiet = dict(dashboard_address=None, silence_logs=50)
@@ -603,6 +603,7 @@ cli.grid()
 
 @posix
 @pytest.mark.slow
+@by_night("processes share grids in the tests of kills")
 def test_an_array_of_equal_jobs_shares_a_grid(tmp_path):
     "The page's script, but for data and sizes, in two processes that begin at the same moment."
     log, bin = tmp_path / "log", tmp_path / "bin"
@@ -646,6 +647,7 @@ kill -- "-$1"
 
 @posix
 @pytest.mark.slow
+@by_night("dask's own workers are tested by day")
 def test_workers_submitted_by_dask_jobqueue(one, tmp_path, not_here, monkeypatch):
     "The page's script, but for data, sizes, and sbatch and scancel, which start processes here."
     dask = pytest.importorskip("dask")

@@ -10,6 +10,7 @@ import pytest
 
 from ncvq_nb import NCVQ
 from ncvq_nb.io.folders import NEW, newest, place_for_file, place_for_folder, write_folder
+from conftest import by_night
 from toys import fingerprint, fitted, says
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, permissions and mounts of POSIX")
@@ -142,6 +143,7 @@ def test_links_permissions_and_files_of_other_programs_stay(models, tmp_path):
 
 
 @posix
+@by_night("what is saved to is a place like others, but for the name space")
 def test_a_mount_point_is_saved_to(models, tmp_path):
     "As a volume of a container is; in a name space of its own, where that is allowed."
     models[0].save(tmp_path / "plain")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from conftest import THOROUGH, imitated
+from conftest import THOROUGH, by_night, imitated
 from forging import config, read, seal, weights
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
@@ -284,13 +284,15 @@ def of_sixteen(sixteen):
 
 def test_grid_search_over_method_and_size_in_one_process_and_in_two(sixteen):
     steps = [("codes", tiny()), ("scale", StandardScaler()), ("clf", LogisticRegression())]
-    grid = {"codes__ssl": [None, "vicreg"], "codes__n_codes": [4, 6]}
+    grid = [
+        {"codes__ssl": [ssl], "codes__n_codes": [n]} for ssl, n in ((None, 4), ("vicreg", 6))
+    ]
     how = dict(cv=2, error_score="raise", scoring=make_scorer(accuracy_score))
     one, two = (
         GridSearchCV(Pipeline(steps), grid, n_jobs=n_jobs, **how).fit(*sixteen) for n_jobs in (1, 2)
     )
     for k in ("split0_test_score", "split1_test_score", "mean_test_score"):
-        assert one.cv_results_[k].shape == (4,) and np.isfinite(one.cv_results_[k]).all()
+        assert one.cv_results_[k].shape == (2,) and np.isfinite(one.cv_results_[k]).all()
         assert np.array_equal(one.cv_results_[k], two.cv_results_[k])
     chosen = {k.removeprefix("codes__"): v for k, v in one.best_params_.items()}
     alone = fingerprint(tiny(**chosen).fit(*sixteen))
@@ -444,9 +446,10 @@ def test_nothing_that_looks_at_a_model_changes_it(tmp_path):
 
 
 @pytest.mark.slow
+@by_night("half a minute of rounds, and fewer show no slope")
 def test_memory_stays_flat():
     pytest.importorskip("psutil", reason="psutil measures memory")
-    rounds = int(os.environ.get("NCVQ_SOAK") or (60 if THOROUGH else 24))
+    rounds = int(os.environ.get("NCVQ_SOAK") or 60)
     n, mb, files = np.array(script(DRIVERS / "soak.py", rounds)).T
     growth = np.polyfit(n[1:], mb[1:], 1)[0]  # MB a round; the first ones fill caches
     assert growth < 0.1, f"{growth:.3f} MB a round: {mb.round(1).tolist()}"
@@ -751,14 +754,13 @@ def test_bfloat16_runs_and_stays_near(model):
     assert abs(first / exact - 1) < 0.05
 
 
-thorough = pytest.mark.skipif(not THOROUGH, reason="a minute of compiling: NCVQ_THOROUGH=1")
+IN_BFLOAT16 = [imitated, by_night("a minute of compiling")]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
 @pytest.mark.parametrize(
-    "precision, rtol",
-    [("float32", 1e-3), pytest.param("bfloat16", 0.05, marks=[imitated, thorough])],
+    "precision, rtol", [("float32", 1e-3), pytest.param("bfloat16", 0.05, marks=IN_BFLOAT16)]
 )
 def test_a_compiled_prior_is_the_same_prior(tmp_path, precision, rtol, monkeypatch):
     if not THOROUGH:

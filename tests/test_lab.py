@@ -20,11 +20,13 @@ import time
 import urllib.request
 
 import pytest
+from conftest import THOROUGH
 from test_house import PAGES, ROOT, copy, notebook, prep
 
 CHAPTER, ANNEX = "01_stft", "io/markup"  # short pages with figures, in the street and behind
+FEW = [CHAPTER, *([ANNEX] if THOROUGH else [])]
 ASKED = os.environ.get("NCVQ_LAB", "").split()
-NAMES = [n for n in PAGES if n != "index"] if ASKED == ["all"] else ASKED or [CHAPTER, ANNEX]
+NAMES = [n for n in PAGES if n != "index"] if ASKED == ["all"] else ASKED or FEW
 SECONDS = 300  # for all cells of one notebook
 SEEN = """() => {
   const book = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');

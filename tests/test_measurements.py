@@ -6,12 +6,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from conftest import THOROUGH
+from conftest import by_night
 from ncvq_nb.bench import timing
 from ncvq_nb.bench.measurements import Measurements, measure, part_times, plot_parts
 from ncvq_nb.bench.workloads import MIXED, WORKLOADS, Workload
 from ncvq_nb.engine.runtime import can_compile
-from toys import TINY, global_state, spare_cpp
+from toys import TINY, global_state
 
 SMALL = dict(batch=6, length=32, matmul=64, n_samples=4, compile=False, sampling_steps=3)
 SMALL |= {k: v for k, v in TINY.items() if k != "precision"}
@@ -47,10 +47,9 @@ def test_ours_alone():
 
 
 @pytest.mark.slow
+@by_night("a compiled prior is tested by day")
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
-def test_the_compiled_prior_is_measured_and_its_arithmetic_counted(monkeypatch):
-    if not THOROUGH:
-        spare_cpp(monkeypatch)
+def test_the_compiled_prior_is_measured_and_its_arithmetic_counted():
     settings = dict(reference=False, repeats=1, **SMALL)
     plain = measure("stage2", **settings)
     with torch.profiler.profile() as seen:

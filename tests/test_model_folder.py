@@ -320,7 +320,7 @@ def faults(shared):
     "What was found after every fault, by the kind of what was written."
 
     def make(folder):
-        found = script(DRIVERS / "faults.py", folder / "work", 9 if THOROUGH else 21, *CALLS)
+        found = script(DRIVERS / "faults.py", folder / "work", 9 if THOROUGH else 33, *CALLS)
         (folder / "found.json").write_text(json.dumps(found))
 
     found = json.loads((shared("faults", make) / "found.json").read_text())

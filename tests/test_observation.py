@@ -25,10 +25,10 @@ def fitted():
 
 def test_samples_are_the_mean_and_noise_of_the_power_of_the_residuals(fitted):
     model, X, y = fitted
-    mean = model.sample(400, random_state=0, observation_noise=0)
-    assert np.array_equal(mean, model.decode(model.sample_tokens(400, random_state=0)))
-    full = model.sample(400, random_state=0)
-    half = model.sample(400, random_state=0, observation_noise=0.5)
+    mean = model.sample(200, random_state=0, observation_noise=0)
+    assert np.array_equal(mean, model.decode(model.sample_tokens(200, random_state=0)))
+    full = model.sample(200, random_state=0)
+    half = model.sample(200, random_state=0, observation_noise=0.5)
     assert np.allclose(2 * (half - mean), full - mean, atol=1e-4)
     power, left = ((full - mean) ** 2).mean(), ((X - model.reconstruct(X)) ** 2).mean()
     assert 0.8 < power / left < 1.25

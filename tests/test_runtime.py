@@ -22,6 +22,7 @@ from ncvq_nb.engine.runtime import find_device, own_device
 from ncvq_nb.engine.stepper import Stepper
 from ncvq_nb.evaluation.fcn import FCNClassifier
 from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
+from conftest import by_night
 from toys import (
     DRIVERS,
     as_dataset,
@@ -221,6 +222,8 @@ STATES = {
     ),
 }
 
+BY_DAY = ("no gradients, float16, deterministic", "float64, another device")
+
 
 def own_view(x, generator):
     "What a user may write: no dtype, no device, and numbers from the global generator."
@@ -257,7 +260,9 @@ def plain(tmp_path_factory):
     return {k: everything(tmp_path_factory.mktemp(k), view) for k, view in views.items()}
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(
+    "state", [k if k in BY_DAY else pytest.param(k, marks=by_night("two states")) for k in STATES]
+)
 def test_the_callers_state_changes_no_number(tmp_path, plain, state):
     "Gradients off, another default dtype or device, autocast, deterministic algorithms."
     name = "own" if state.startswith("float64") else "warp"

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from conftest import by_night
 from ncvq_nb.bench import scaling
 from ncvq_nb.bench.scaling import THESIS_SETS, growth, plot_growth, thesis_hours, together
 from ncvq_nb.bench.workloads import STEPS
@@ -38,6 +39,7 @@ def test_growth_and_its_picture():
     assert len(plot_growth(rows).axes) == 6
 
 
+@by_night("half a minute of two imports")
 def test_a_process_counts_its_calls():
     (one,) = together("stage1/naive", (1,), seconds=0.1, batch=4, length=32, **TINY)
     assert (one["workload"], one["processes"]) == ("stage1/naive", 1) and one["per_s"] > 0

@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
+from conftest import by_night
 from ncvq_nb.bench import timing
 from ncvq_nb.bench.timing import count_flops, interleave
 from toys import TINY
@@ -50,6 +51,7 @@ def test_operations_by_hand():
 
 
 @pytest.mark.slow
+@by_night("peaks are measured in the growth of a workload")
 def test_peak_memory_is_of_the_new_process_alone():
     ballast = np.ones((900, 1024, 1024), np.uint8)  # 0.9 GB here must not show there
     there = timing.peak_memory("stage1/naive", "reference", calls=1, batch=6, length=32, **TINY)

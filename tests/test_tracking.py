@@ -19,7 +19,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from conftest import THOROUGH
+from conftest import THOROUGH, by_night
 from ncvq_nb.estimator.settings import EARLIER
 from ncvq_nb import NCVQ, cli
 from ncvq_nb.engine.failures import NonFiniteError
@@ -302,10 +302,11 @@ def test_trackio_has_what_the_history_has(tmp_path):
 
 
 @posix
+@by_night("runs are killed, and trackers are fed, in tests by day")
 def test_a_run_that_was_killed_goes_on_in_the_same_places(tmp_path):
     "None is lost, although trackio sends in the background; some come twice, with the same values."
     pytest.importorskip("trackio")
-    for at in (5, 17) if THOROUGH else (17,):
+    for at in (5, 17):
         assert tracked(tmp_path, at, "trackio", "tensorboard") == -signal.SIGKILL
     done = tracked(tmp_path, 0, "trackio", "tensorboard")
     assert has_history(tmp_path / "run", done["history"], quiet)  # each step once

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import THOROUGH
 from ncvq_nb import cli, run_grid
 from ncvq_nb.engine.distributed import ProcessGroup
 from ncvq_nb.engine.stepper import Stepper
 from toys import TINY, tiny, walks
 
 LOGGED = bool(find_spec("accelerate") and find_spec("tensorboard"))
-METHODS = (None, "barlow", "vicreg", "vibcreg")
+METHODS = (None, "barlow", "vicreg", "vibcreg") if THOROUGH else ("barlow", "vibcreg")
 LARGER = dict(dim=16, n_codes=16, projector_dim=32, prior_dim=32)
 SETTINGS = dict(**LARGER, batch_size=16, epochs=16, device="cpu")
 OFTEN = dict(checkpoint_every=0, log_every=4)
