@@ -26,6 +26,7 @@ from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
 from .grids.declared import dataset_name, read_grid
 from .io.folders import place_for_file, place_for_folder
+from .estimator.names import check_dataset_channels, keep_channels
 from .io.storage import safe_file_name
 from .io.wording import listed
 from .terminal.arguments import COLUMNS, WORDS, add_data, add_decoding, add_model, add_option
@@ -68,6 +69,7 @@ def _train(args):
     model = NCVQ(**given_settings(args, NCVQ), verbose=not args.quiet)
     how = dict(run_dir=out, groups=data.groups_train, log_with=args.log_with)
     model.fit(data.X_train, data.y_train, **how)
+    keep_channels(model, data)
     if ProcessGroup().rank:
         return
     model.save(out / "model")
@@ -161,6 +163,7 @@ def _evaluate_parser():
 def _evaluate(args):
     out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
+    check_dataset_channels(model, data)
     asked = dict(n_samples=args.n_samples, n_cas=args.n_cas, protocol=args.protocol)
     asked["random_state"] = seed
     check_evaluation(**asked)
@@ -219,6 +222,7 @@ def _demo(args):
     settings = {"random_state": 0, **given_settings(args, NCVQ)}
     model = NCVQ(**settings, verbose=not args.quiet)
     model.fit(data.X_train, data.y_train, run_dir=out / "run", groups=data.groups_train)
+    keep_channels(model, data)
     report = present(model, data, out, verbose=not args.quiet)
     print(f"\n{report!r}\n\nin {out}/:")
     for f in sorted(out.iterdir()):

@@ -140,6 +140,7 @@ class Dataset:
     groups_train: np.ndarray | None = None  # (n,) whom a series is of: int64 or str, or None
     groups_test: np.ndarray | None = None  # (m,) others than those, or None
     said: str = ""  # which columns of a table were taken for what
+    channels: list | None = None  # their names, where a table has several
 
     def __post_init__(self):
         self.X_train, self.X_test = to_one_length(self.X_train, self.X_test)
@@ -218,7 +219,7 @@ class Dataset:
         sides = (("train", stay), ("test", held))
         given = {k: v for k, v in parts.items() if v is not None}
         cut = {f"{k}_{side}": v[i] for k, v in given.items() for side, i in sides}
-        return Dataset(self.name, **cut, said=self.said)
+        return Dataset(self.name, **cut, said=self.said, channels=self.channels)
 
 # %% ../nbs/00_data.ipynb #f93c1423
 def _held_per_class(n_k, q, rng):

@@ -35,6 +35,7 @@ from .evaluation.evaluate import evaluate
 from .evaluation.report import Report
 from .evaluation.results import Results, note_axes
 from .generator import NCVQ
+from .estimator.names import keep_channels
 from .grids.declared import check_seeds, check_setting_names, dataset_name
 from .grids.time_left import CellCount
 from .grids.workers import current_cluster, n_workers, outcomes
@@ -160,6 +161,7 @@ def _compute(cell):
             _refuse_longer(folder / "run", settings_of(model))
             how = dict(run_dir=folder / "run", checkpoint_every=cell.checkpoint_every)
             model.fit(data.X_train, data.y_train, groups=data.groups_train, **how)
+            keep_channels(model, data)
             asked = {"random_state": 0, "verbose": False, **cell.evaluation}
             report = evaluate(model, data, **asked)
             report.settings |= _facts(cell, data, model)

@@ -4,9 +4,11 @@ import csv
 
 import numpy as np
 import pytest
-from toys import sines, tiny
+from toys import OPTIONS, sines, tiny
 
+from ncvq_nb import NCVQ, cli, evaluate, read_dataset
 from ncvq_nb.terminal.encode import encode
+from ncvq_nb.terminal.impute import impute
 
 (X, Y), (X_TEST, Y_TEST) = sines(names=["sit", "walk"]), sines(n=5, seed=1, names=["sit", "walk"])
 
@@ -66,3 +68,82 @@ def test_mistakes_are_said_in_one_line(folder, tmp_path, capsys, out, data, said
     err = capsys.readouterr().err
     assert e.value.code == 2 and err.startswith("ncvq_encode: ") and said in err
     assert err.count("\n") == 1 and not (tmp_path / out).exists()
+
+
+# Channels have names in tables
+
+X_TWO, _ = sines(channels=2)
+LONG = ["--id", "id", "--time", "t"]
+SWAPPED = "long has the channels ['v', 'u'], but the model was trained on ['u', 'v']: put its "
+
+
+def long_table(path, order, X=X_TWO):
+    "A row for each time step, with the channels u and v in this order."
+    rows = [
+        [i, t, *(X[i]["uv".index(c), t] for c in order)]
+        for i in range(len(X))
+        for t in range(X.shape[-1])
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "t", *order], *rows])
+    return path
+
+
+def wide_table(path, order):
+    "A row for each series."
+    blocks = [X_TWO[:, "uv".index(c)] for c in order]
+    head = [f"{c}{t}" for c in order for t in range(blocks[0].shape[-1])]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *np.concatenate(blocks, 1).tolist()])
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    "A run on a long table with the channels u and v."
+    d = tmp_path_factory.mktemp("two")
+    file = long_table(d / "train.csv", "uv")
+    cli.train([str(file), *LONG, "--out", str(d / "run"), "--quiet", *OPTIONS])
+    return d / "run"
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_channels_in_another_order_are_refused(of_two, tmp_path, capsys, kind):
+    write, asked = (long_table, LONG) if kind == "long" else (wide_table, [])
+    right, wrong = write(tmp_path / "right.csv", "uv"), write(tmp_path / "long.csv", "vu")
+    out = ["--out", str(tmp_path / "out.npz")]
+    encode([str(of_two), str(right), *asked, *out])
+    with np.load(tmp_path / "out.npz") as found:
+        assert np.array_equal(found["tokens"], NCVQ.load(of_two / "model").encode(X_TWO))
+    (tmp_path / "out.npz").unlink()
+    for command in (encode, impute, cli.evaluate):
+        place = ["--out", str(tmp_path / "report")] if command is cli.evaluate else out
+        place += ["--test_fraction", "0.3"] if command is cli.evaluate else []
+        with pytest.raises(SystemExit):
+            command([str(of_two), str(wrong), *asked, *place])
+        said = capsys.readouterr().err
+        name = "long" if command is not impute else str(wrong)
+        assert SWAPPED.replace("long", name, 1) in said and "--value" in said, said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.csv", "right.csv"]
+
+
+def test_channels_are_read_by_name_where_they_are_named(of_two, tmp_path):
+    wrong, out = long_table(tmp_path / "wrong.csv", "vu"), tmp_path / "out.npz"
+    encode([str(of_two), str(wrong), *LONG, "--value", "u", "v", "--out", str(out)])
+    with np.load(out) as found:
+        assert np.array_equal(found["tokens"], NCVQ.load(of_two / "model").encode(X_TWO))
+
+
+def test_samples_of_a_model_with_named_channels_can_be_encoded(of_two, tmp_path):
+    cli.sample([str(of_two), "-n", "3", "--out", str(tmp_path / "new.csv")])
+    encode([str(of_two), str(tmp_path / "new.csv"), "--out", str(tmp_path / "new.npz")])
+    assert (tmp_path / "new.npz").exists()
+
+
+def test_both_files_of_a_pair_have_the_same_channels(of_two, tmp_path):
+    for name, order in (("a_TRAIN.csv", "vu"), ("a_TEST.csv", "uv")):
+        long_table(tmp_path / name, order)
+    data = read_dataset(tmp_path / "a_TRAIN.csv", id="id", time="t")
+    assert data.channels == ["v", "u"] and np.array_equal(data.X_train, data.X_test)
+    with pytest.raises(ValueError, match="a has the channels"):
+        evaluate(NCVQ.load(of_two / "model"), data)

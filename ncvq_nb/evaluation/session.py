@@ -17,6 +17,7 @@ from ..engine.interrupts import check_interrupted
 from .filled import Filled
 from .report import Report
 from ..io.gaps import fill_gaps
+from ..estimator.names import check_dataset_channels
 from ..io.storage import array_digest
 from ..metrics import check_pair
 
@@ -29,6 +30,7 @@ def check_model_data(model, data):
                 f"data has no {k}: a report needs train and test series; "
                 "read_dataset(file, test_fraction=0.3) sets some aside"
             )
+    check_dataset_channels(model, data)
     X, X_test = check_pair(data.X_train, data.X_test, "X_train", "X_test", missing=True)
     if len(X_test) < 2:
         raise ValueError(

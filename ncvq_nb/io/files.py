@@ -21,7 +21,7 @@ from .dialects import check_file
 from .frames import check_rows, is_frame
 from .gaps import to_one_length, trimmed
 from .formats import how_to_convert, read_arff, read_parquet
-from .headings import split_channels
+from .headings import channel_stems, split_channels
 from .wording import quoted
 from .labels import check_labels
 from .long import check_wide, read_long
@@ -37,6 +37,7 @@ class Found(NamedTuple):
     said: str = ""  # what was taken for what
     columns: Columns | None = None  # the same for programs
     names: dict | None = None  # part → what the file calls it, where that is something else
+    channels: list | None = None  # the names of the channels, where a table has several
 
 
 def _levelled(frame, label):
@@ -86,7 +87,7 @@ def read_frame(
     if time is not None or value is not None:
         found = read_long(names, column_of, time=time, value=value, groups=groups, **asked)
         parts = dict(X_train=found.X, y_train=found.labels, groups_train=found.groups)
-        return Found(parts, found.said)
+        return Found(parts, found.said, channels=found.channels)
     asked["id"] = list(dict.fromkeys([*as_list(id), *as_list(groups)]))
     if label == "auto" and not (drop or asked["id"]):
         check_wide(names, column_of, where)
@@ -98,7 +99,7 @@ def read_frame(
     parts = dict(X_train=X.reshape(len(X), len(places), -1), y_train=y)
     if groups is not None:
         parts["groups_train"] = frame[keys[groups]]
-    return Found(parts, chosen.said(), chosen)
+    return Found(parts, chosen.said(), chosen, channels=channel_stems(chosen.samples))
 
 # %% ../../nbs/io/files.ipynb #1b469f53
 KINDS = (".npz", ".npy", ".csv", ".tsv", ".ts", ".arff", ".parquet")
@@ -145,7 +146,7 @@ def _read_file(path, label, missing=None, like=None, train_only=False, **asked):
     else:
         table = read_table(path, label, missing=missing, like=like, **asked)
     parts = dict(X_train=table.X, y_train=table.y, groups_train=table.groups)
-    return Found(parts, table.said, table.columns)
+    return Found(parts, table.said, table.columns, channels=table.channels)
 
 
 @contextmanager
@@ -245,6 +246,8 @@ def _other_part(path, found, label, asked):
     other = path.with_name(path.name.replace("_TRAIN", "_TEST"))
     if not path.stem.endswith("_TRAIN") or not other.exists():
         return {}
+    if asked["time"] is not None:  # the same columns in the same order
+        asked = asked | dict(value=found.channels)
     test = read_source(other, label, like=found.columns, train_only=True, **asked).parts
     with naming(other):
         X = found.parts["X_train"], check_series(test["X_train"], missing=True)
@@ -280,7 +283,7 @@ def read_dataset(
         if "X_test" not in parts:
             parts |= _other_part(source, found, label, asked)
     with naming(where):
-        data = Dataset(name or "frame", **parts, said=found.said)
+        data = Dataset(name or "frame", **parts, said=found.said, channels=found.channels)
         if test_fraction and data.X_test is None:
             return data.hold_out(test_fraction, random_state)
     return data

@@ -79,6 +79,18 @@ def split_channels(
     return [list(g) for g in groups.values()] if alike else [list(names)]
 
 
+def channel_stems(
+    names: list[str],  # of the columns that are samples
+) -> list[str] | None:  # a name for each channel; None where there is one channel
+    "What the columns call the channels."
+    first = [row[0] for row in split_channels(names)]
+    if len(first) < 2:
+        return None
+    stems = [take_apart(n).stem for n in first]
+    short = [re.sub("(_t)?#", "", s).strip("_-. ") for s in stems]
+    return short if len({*short}) == len(short) else stems
+
+# %% ../../nbs/io/headings.ipynb #9f67acd1
 def sample_names(
     n_channels: int,
     length: int,  # time steps

@@ -117,6 +117,7 @@ class LongTable(NamedTuple):
     ids: list  # of the series
     groups: list | None  # whom they are of, or None
     said: str  # what was taken for what
+    channels: list | None  # the columns of values, in order, where there are several
 
 
 def _order(keys, times, where):
@@ -253,4 +254,5 @@ def read_long(
     said = "no labels" if label is None else f"labels: column {shown_name(label)}"
     said += f"; series: {_listed(keys)} ({len(first)})"
     said += f"; time: {shown_name(when)} ({_steps(rows)} steps); samples: {_listed(values)}"
-    return LongTable(X, labels, ids[first].tolist(), whom, said)
+    several = values if len(values) > 1 else None
+    return LongTable(X, labels, ids[first].tolist(), whom, said, several)

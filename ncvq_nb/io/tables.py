@@ -18,7 +18,7 @@ from .text_cells import check_equal_lengths, clean_marks, labels_from_text, pars
 from .text_cells import number_of, read_column
 from .columns import Columns, as_list, choose_columns, named_columns
 from .dialects import Rows, has_header, read_rows
-from .headings import sample_names, split_channels, unnamed
+from .headings import channel_stems, sample_names, split_channels, unnamed
 from .wording import quoted
 from .long import check_wide, read_long
 
@@ -31,6 +31,7 @@ class Table(NamedTuple):
     said: str  # what was taken for what
     columns: Columns | None  # the same for programs; None for a long table
     groups: np.ndarray | None = None  # (n,) whom a series is of, or None
+    channels: list[str] | None = None  # their names, where there are several
 
 
 class _Cells:
@@ -116,7 +117,7 @@ def _long_table(names, cells, path, asked):
         None if v is None else labels_from_text(v, path, missing=cells.missing)
         for v in (found.labels, found.groups)
     )
-    return Table(found.X, y, found.said, None, groups)
+    return Table(found.X, y, found.said, None, groups, found.channels)
 
 # %% ../../nbs/io/tables.ipynb #50bb6a8a
 def make_table(
@@ -152,7 +153,8 @@ def make_table(
         chosen = _as_before(names, like, path)
     y = None if chosen.label is None else _labels(cells, chosen.label, path)
     whom = None if groups is None else _labels(cells, groups, path)
-    return Table(_samples(chosen.samples, cells, path), y, chosen.said(), chosen, whom)
+    X, channels = _samples(chosen.samples, cells, path), channel_stems(chosen.samples)
+    return Table(X, y, chosen.said(), chosen, whom, channels)
 
 # %% ../../nbs/io/tables.ipynb #7e75b179
 def read_table(

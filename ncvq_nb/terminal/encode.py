@@ -7,6 +7,7 @@ __all__ = ['encode']
 
 # %% ../../nbs/terminal/encode.ipynb #f2c05a3e
 from ..engine.commands import command_parser, run_command
+from ..estimator.names import check_dataset_channels
 from .arguments import WORDS, add_data, add_option, model_of
 from .arguments import place_for_arrays, read_data, write_arrays, write_table
 
@@ -45,6 +46,7 @@ def _rows(name, parts):
 
 def _encode(args):
     out, model, data = place_for_arrays(args.out), model_of(args.dir), read_data(args)
+    check_dataset_channels(model, data)
     name, work = ("feature", model.features) if args.features else ("token", model.encode)
     parts = [("train", data.X_train, data.y_train), ("test", data.X_test, data.y_test)]
     parts = [(part, work(X), y) for part, X, y in parts if X is not None]

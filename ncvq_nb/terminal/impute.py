@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data import check_series
 from ..engine.commands import command_parser, run_command
+from ..estimator.names import check_channels
 from ..io.files import Found, read_source
 from ..io.headings import split_channels
 from ..io.wording import listed
@@ -48,6 +49,22 @@ def named_samples(
         return None
     return found.columns.samples
 
+# %% ../../nbs/terminal/impute.ipynb #1099df1e
+def _refuse_others(path, found, X, shape, known):
+    "An error where the series are not those of the model's shape and columns."
+    said, names = f" ({found.said})" if found.said else "", named_samples(found)
+    if X is None:
+        c, l = np.shape(found.parts["X_train"])[-2:]
+        raise ValueError(
+            f"{path}: its series have {c} x {l} samples{said}, but those of the model have "
+            f"{shape[0]} x {shape[1]} (channels x length)"
+        )
+    if known is not None and names is not None and list(known) != names:
+        raise ValueError(
+            f"{path}: its columns{said} are not those that the model was trained on, in their "
+            f"order: {listed(known, 6)}"
+        )
+
 # %% ../../nbs/terminal/impute.ipynb #7d486d6c
 def read_gaps(
     path: str | Path,  # of a file as in `read_series`
@@ -55,6 +72,7 @@ def read_gaps(
     label: str | None = "auto",  # of a table: "first", "last", a column's name, None for no labels
     *,
     known=None,  # names of the columns that the model was trained on, where they had any
+    model=None,  # the model, whose channels are those of a table that names them
     **asked,  # `drop`, `id`, `time`, `value`, `missing` of `read_series`
 ) -> tuple:  # X (n, channels, length), NaN for gaps; labels (n) or None; names of columns or None
     "Series with gaps from a file."
@@ -76,18 +94,8 @@ def read_gaps(
         X, names = in_shape(found, shape), named_samples(found)
         if X is not None and (known is None or names is None or sorted(known) == sorted(names)):
             break
-    said = f" ({found.said})" if found.said else ""
-    if X is None:
-        c, l = np.shape(found.parts["X_train"])[-2:]
-        raise ValueError(
-            f"{path}: its series have {c} x {l} samples{said}, but those of the model have "
-            f"{shape[0]} x {shape[1]} (channels x length)"
-        )
-    if known is not None and names is not None and list(known) != names:
-        raise ValueError(
-            f"{path}: its columns{said} are not those that the model was trained on, in their "
-            f"order: {listed(known, 6)}"
-        )
+    _refuse_others(path, found, X, shape, known)
+    check_channels(model, found.channels, str(path))
     return X, found.parts.get("y_train"), names
 
 # %% ../../nbs/terminal/impute.ipynb #1ff7acf0
@@ -119,7 +127,7 @@ def _impute(args):
         raise ValueError("--n_samples needs an --out that ends in .npz: a table has one of each")
     shape, label = (model.data_["channels"], model.data_["length"]), args.label or "auto"
     asked = {k: getattr(args, k) for k in COLUMNS if getattr(args, k, None) is not None}
-    asked |= dict(known=getattr(model, "feature_names_in_", None))
+    asked |= dict(known=getattr(model, "feature_names_in_", None), model=model)
     label = None if label.lower() == "none" else label
     X, y, names = read_gaps(args.data, shape, label, **asked)
     if args.by_label and y is None:
