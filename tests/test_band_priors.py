@@ -32,6 +32,11 @@ def test_tokens_stand_band_by_band(model):
             part = tokens[:, span]
             assert codes.start <= part.min() and part.max() < codes.stop
     assert np.array_equal(model.decode(s), model.reconstruct(X))
+    for span, codes in zip(tok.spans, tok.codes[::-1]):  # a code of the other band
+        wrong = s.copy()
+        wrong[:, span] = codes.start
+        with pytest.raises(ValueError, match=f"at the positions {span.start} to {span.stop - 1}, "):
+            model.decode(wrong)
     assert model.transform(X).shape[1] == len(model.get_feature_names_out())
 
 

@@ -210,6 +210,16 @@ def test_more_epochs_make_a_run_longer(folder, training, tmp_path):
     assert [h["step"][-1] for h in model.history_.values()] == [4, 4]
 
 
+def test_more_epochs_bring_a_longer_warmup(training, tmp_path, capsys):
+    for epochs in (40, 80):
+        assert training("toy.npz", "--epochs", epochs, "--warmup", 0.1) == 0
+    model = NCVQ.load(tmp_path / "r" / "model")
+    assert [h["step"][-1] for h in model.history_.values()] == [80, 80]
+    assert training("toy.npz", "--epochs", 90, "--warmup", 0.2) == 2
+    one_line(capsys, "warmup was 0.1, now 0.2")
+    assert training("toy.npz", "--epochs", 80, "--warmup", 0.1) == 0  # nothing was spoilt
+
+
 @pytest.mark.parametrize("file", ["toy.csv", "toy_TRAIN.tsv", "toy.ts"])
 def test_every_kind_of_file_gives_the_same_data(folder, file):
     found, want = find_dataset(folder / file), find_dataset(folder / "toy.npz")

@@ -313,7 +313,8 @@ def test_classes_that_are_missing_are_named():
 def test_notes_name_some_of_many_classes():
     d, many = toy(n=60, m=3, length=9), np.array([f"{'x' * 200}{i}" for i in range(60)])
     d = Dataset("many", d.X_train[:60], many, d.X_test[:2], many[:2])
-    report = evaluate(SimpleNamespace(), d, **ARGS | dict(fcn=dict(max_steps=1)))
+    model = SimpleNamespace(encode=Model(d).encode)
+    report = evaluate(model, d, **ARGS | dict(fcn=dict(max_steps=1)))
     assert "(58 in all)" in notes(report) and len(notes(report)) < 1500
 
 
@@ -330,6 +331,10 @@ def test_it_does_what_the_model_can():
     report = evaluate(SimpleNamespace(encode=Model(d).encode), d, **ARGS)
     assert len(report) == 0 and "how many codes there are" in notes(report)
     assert "no method sample" in notes(report)
+
+    for nothing in (d.X_train, "model", object):  # series, the name of a folder, a class
+        with pytest.raises(TypeError, match="an object with some of the methods 'sample', "):
+            evaluate(nothing, d, **ARGS)
 
     class Half(Model):
         def sample(self, *a, **k):
@@ -436,5 +441,6 @@ def test_a_report_says_where_a_model_was_trained_on_something_else():
         (SimpleNamespace(), False),
     ):
         assert trained_elsewhere(model, d, X) == elsewhere
-    report = evaluate(SimpleNamespace(data_={"digest": "another"}), d, **ARGS)
+    other = SimpleNamespace(data_={"digest": "another"}, encode=Model(d).encode)
+    report = evaluate(other, d, **ARGS)
     assert report.notes[0].startswith("The model was trained on other series or labels")

@@ -65,6 +65,8 @@ def test_the_tidy_table_has_a_row_for_each_run_metric_and_reference(tmp_path):
     report.save(place / "report")
     cell(tmp_path, 1, Row("FID", 2.5), setting="older")  # before any of this was noted
     note_axes(tmp_path, {"small": dict(method="naive", width="8")})
+    with pytest.raises(ValueError, match="axes of 'small' have 'seed', which the table"):
+        note_axes(tmp_path, {"small": dict(seed="b")})
     found = Results.read(tmp_path)
     found.save_tidy(tmp_path / "tidy.csv")
     head, *lines = (tmp_path / "tidy.csv").read_text().splitlines()

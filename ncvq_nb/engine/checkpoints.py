@@ -85,6 +85,9 @@ def has_grown(
     "Does a setting differ because the run has become longer?"
     if k == "log_every":
         return has_grown("steps", was, now)
+    if k == "warmup" and has_grown("steps", was, now):  # is it the same share, rounded?
+        (a, n), (b, m) = ((v["warmup"], v["steps"]) for v in (was, now))
+        return abs(a / n - b / m) <= 0.5 / n + 0.5 / m
     steps = k if k.endswith("steps") else f"{k}_steps"
     return steps in now and was.get(steps, 0) < now[steps]
 

@@ -276,8 +276,12 @@ def check_tokens(
         )
     if not len(s):
         raise ValueError("s is empty: at least one row of tokens is needed")
-    if s.min() < 0 or s.max() >= len(tok.codebook):
-        raise ValueError(
-            f"s must hold tokens from 0 to {len(tok.codebook) - 1}, found {s.min()} to {s.max()}"
-        )
+    for span, codes in zip(tok.spans, tok.codes):
+        part, bands = s[:, span], len(tok.bands)
+        where = f" at the positions {span.start} to {span.stop - 1}" if bands > 1 else ""
+        if part.min() < codes.start or part.max() >= codes.stop:
+            raise ValueError(
+                f"s must hold tokens from {codes.start} to {codes.stop - 1}{where}, found "
+                f"{part.min()} to {part.max()}"
+            )
     return torch.from_numpy(s.astype(np.int64)).to(device_of(model))

@@ -33,6 +33,7 @@ from ..io.wording import listed, quoted, shortened
 KEYS = ("dataset", "setting", "seed")  # what a row is of; all its other names are metrics
 AXES = ("method", "augment", "prior")  # in which settings differ; there may be others
 FACTS = ("seconds", "version", "data", "device")  # of a run
+TAKEN = (*KEYS, "metric", "reference", "value", *FACTS)  # columns of the tidy table beside axes
 
 
 def _median_and_range(values):
@@ -114,6 +115,11 @@ def note_axes(
     "Note in which axes settings differ, besides what earlier grids noted."
     found, folder = _noted_axes(folder), Path(folder)
     for setting, values in axes.items():
+        if taken := [k for k in values if k in TAKEN]:
+            raise ValueError(
+                f"axes of {quoted(setting)} have {taken[0]!r}, which the table of results has "
+                f"already; allowed is any name but {listed(TAKEN, 20, each=str)}"
+            )
         name = safe_file_name(setting)
         found[name] = found.get(name, {}) | values
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,20 @@ from .report import Report
 from ..io.gaps import fill_gaps
 from ..estimator.names import check_dataset_channels
 from ..io.storage import array_digest
+from ..io.wording import listed
 from ..metrics import check_pair
 
 # %% ../../nbs/evaluation/session.ipynb #a4c70d3e
+METHODS = ("sample", "reconstruct", "features", "encode")  # of which a model has some
+
+
 def check_model_data(model, data):
     "X_train, y_train, X_test, y_test of `data`, checked; labels may be None."
+    if isinstance(model, str) or not any(callable(getattr(model, k, None)) for k in METHODS):
+        raise TypeError(
+            f"model must be an NCVQ or an object with some of the methods {listed(METHODS)}, found "
+            f"{type(model).__name__}: NCVQ.load(folder) reads a saved model"
+        )
     for k in ("X_train", "X_test"):
         if getattr(data, k, None) is None:
             raise ValueError(

@@ -23,7 +23,7 @@ from ..estimator.presets import thesis_settings, timevqvae_settings
 from ..estimator.settings import PARAMETER_RULES, check_settings
 from ..evaluation.checks import check_evaluation
 from ..evaluation.evaluate import evaluate
-from ..evaluation.results import FACTS, KEYS
+from ..evaluation.results import TAKEN
 from ..generator import NCVQ
 from ..io.archive import archive_names, bundled, load_ucr
 from ..io.files import read_dataset
@@ -37,7 +37,6 @@ ASIDE = ("random_state", "verbose", "warm_start")  # seeds, the command and the 
 SETTINGS = tuple(k for k in NCVQ().get_params() if k not in ASIDE)
 EVALUATION = tuple(k for k in signature(evaluate).parameters if k not in ("model", "data"))
 OPTIONS = tuple(k for k in signature(read_dataset).parameters)
-TAKEN = (*KEYS, "metric", "reference", "value", *FACTS)  # columns of the tidy table
 
 
 def _known(where, found, allowed):
