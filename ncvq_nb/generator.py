@@ -39,7 +39,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         n_fft: int | None = None,  # points in a window of the STFT; None: 4, or as many as fit
         dim: int = 64,  # channels of encoder and decoder
         n_res_blocks: int = 4,  # residual blocks of the encoder, and of the decoder
-        n_codes: int | tuple = 256,  # size of the codebook; a pair, as in what follows: (low, high)
+        n_codes: int | tuple = 256,  # size of the codebook; pairs, to `revise_share`: (low, high)
         bands: int = 1,  # 2: the lowest frequency row and all others have networks of their own
         width: int | tuple = 16,  # least columns of tokens, of a band
         code_dim: int | None = None,  # size of a code; None: `dim`, without projections

@@ -134,6 +134,18 @@ def test_channels_are_read_by_name_where_they_are_named(of_two, tmp_path):
         assert np.array_equal(found["tokens"], NCVQ.load(of_two / "model").encode(X_TWO))
 
 
+def test_a_flat_data_frame_in_another_order_is_refused(of_two):
+    pandas = pytest.importorskip("pandas")
+    model, blocks = NCVQ.load(of_two / "model"), dict(zip("uv", X_TWO.swapaxes(0, 1)))
+    frames = [
+        pandas.DataFrame({f"{c}{t}": blocks[c][:, t] for c in order for t in range(X_TWO.shape[2])})
+        for order in ("uv", "vu")
+    ]
+    assert np.array_equal(model.encode(frames[0]), model.encode(X_TWO))
+    with pytest.raises(ValueError, match="X has the channels .'v', 'u'., but"):
+        model.encode(frames[1])
+
+
 def test_samples_of_a_model_with_named_channels_can_be_encoded(of_two, tmp_path):
     cli.sample([str(of_two), "-n", "3", "--out", str(tmp_path / "new.csv")])
     encode([str(of_two), str(tmp_path / "new.csv"), "--out", str(tmp_path / "new.npz")])
@@ -145,5 +157,7 @@ def test_both_files_of_a_pair_have_the_same_channels(of_two, tmp_path):
         long_table(tmp_path / name, order)
     data = read_dataset(tmp_path / "a_TRAIN.csv", id="id", time="t")
     assert data.channels == ["v", "u"] and np.array_equal(data.X_train, data.X_test)
+    one = read_dataset(tmp_path / "a_TRAIN.csv", id="id", time="t", value="u", drop="v")
+    assert np.array_equal(one.X_test, data.X_test[:, 1:]) and one.channels is None
     with pytest.raises(ValueError, match="a has the channels"):
         evaluate(NCVQ.load(of_two / "model"), data)

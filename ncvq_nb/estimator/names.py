@@ -16,7 +16,7 @@ except ImportError:  # before scikit-learn 1.6
 
 from ..io.cells import holds_series
 from ..io.frames import flat_names, is_frame, load_pandas, place_columns, two_levels
-from ..io.headings import sample_names
+from ..io.headings import channel_stems, sample_names
 from ..io.wording import quoted
 
 # %% ../../nbs/estimator/names.ipynb #ae045ba5
@@ -87,6 +87,9 @@ def check_names(
         return check_feature_names(model, X, reset=True) if flat else None
     if not flat:
         found = (column_names(X) or {}).get("channels", {}).get("values")
+        return check_channels(model, found, remedy="pass them in this order")
+    if is_frame(X) and "channels" in model.data_.get("columns", {}):
+        found = channel_stems([str(c) for c in X.columns])
         return check_channels(model, found, remedy="pass them in this order")
     named = is_frame(X) or hasattr(model, "feature_names_in_") and _has_two_axes(X)
     if named and not _are_ours(model, X):

@@ -247,7 +247,7 @@ def _other_part(path, found, label, asked):
     if not path.stem.endswith("_TRAIN") or not other.exists():
         return {}
     if asked["time"] is not None:  # the same columns in the same order
-        asked = asked | dict(value=found.channels)
+        asked = asked | dict(value=found.channels or asked["value"])
     test = read_source(other, label, like=found.columns, train_only=True, **asked).parts
     with naming(other):
         X = found.parts["X_train"], check_series(test["X_train"], missing=True)
