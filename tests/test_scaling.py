@@ -39,7 +39,7 @@ def test_growth_and_its_picture():
     assert len(plot_growth(rows).axes) == 6
 
 
-@by_night("half a minute of two imports")
+@by_night("processes that are counted together are tested by day")
 def test_a_process_counts_its_calls():
     (one,) = together("stage1/naive", (1,), seconds=0.1, batch=4, length=32, **TINY)
     assert (one["workload"], one["processes"]) == ("stage1/naive", 1) and one["per_s"] > 0
