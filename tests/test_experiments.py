@@ -28,7 +28,8 @@ import ncvq_nb as nv
 from ncvq_nb import NCVQ, Report, Results, cli, run_grid
 from ncvq_nb.engine.checkpoints import load_checkpoint
 from ncvq_nb.engine.runtime import seeded
-from ncvq_nb.experiments import Cell, cell_identity, on_cluster, run_cell
+from ncvq_nb.experiments import on_cluster, run_cell
+from ncvq_nb.grids.cells import Cell, cell_identity
 from conftest import by_night
 from toys import DRIVERS, ENV, ONE_THREAD, SETTINGS, as_dataset, noise, posix, says, weights
 
@@ -43,7 +44,7 @@ GRID = {
 OPTIONS = [w for k, v in TINY.items() for w in (f"--{k}", str(v).strip("()").replace(" ", ""))]
 CELLS = [(s, i) for s in GRID for i in (0, 1)]
 DATA = as_dataset(noise(), noise(seed=1), name="noise")
-BROKEN = dict(dim="wrong")
+BROKEN = dict(n_fft=4096)  # longer than any series here
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -204,6 +205,17 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
     for settings in ([SETTINGS], {"s": NCVQ()}):
         with says("settings must be a dict, name → dict of parameters", kind=TypeError):
             run_grid([DATA], settings, [0], folder)
+    for params, said in (
+        (dict(ssl="vibcrag"), "settings 'b': ssl must be one of None, 'barlow'"),
+        (dict(ssl="barlow", batch_size=1), "settings 'b': batch_size must be at least 2"),
+    ):
+        with says(said):
+            run_grid([DATA], {"s": SETTINGS, "b": SETTINGS | params}, [0], folder)
+    with says("settings is empty: a grid needs one"):
+        run_grid([DATA], {}, [0], folder)
+    for n_jobs in (1.5, 0, True):
+        with says("n_jobs must be None or a whole number, -1 for all cores", f"found {n_jobs}"):
+            run_grid([DATA], {"s": SETTINGS}, [0], folder, n_jobs=n_jobs)
     with says("a setting has no name"):
         run_grid([DATA], {"": SETTINGS}, [0], folder)
     with says("a data set of the grid has an empty name"):
@@ -217,7 +229,7 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
 def test_a_grid_without_a_single_result_says_why(tmp_path):
     r = run_grid(DATA, {"s": BROKEN}, [0], tmp_path / "a")  # one set, not in a list
     text = r.table()
-    assert "no results yet" in text and "noise/s/0 failed: " in text and "dim" in text
+    assert "no results yet" in text and "noise/s/0 failed: " in text and "n_fft" in text
     r = run_grid(replace(DATA, X_test=None, y_test=None), {"s": SETTINGS}, [0], tmp_path / "b")
     assert "test_fraction" in r.table()
 
@@ -236,7 +248,7 @@ def test_files_and_names_are_data_sets(tmp_path, monkeypatch):
     npz(tmp_path / "mine.npz")
     monkeypatch.chdir(tmp_path)
     r = run_grid("mine.npz", {"s": BROKEN}, [0], "g")
-    assert list(r.failed) == ["mine/s/0"] and "dim" in r.failed["mine/s/0"]
+    assert list(r.failed) == ["mine/s/0"] and "n_fft" in r.failed["mine/s/0"]
     r = run_grid(["GunPoint", Path("mine.npz")], {"s": BROKEN}, [0, 1], "h")
     assert sorted(r.failed) == [f"{d}/s/{i}" for d in ("GunPoint", "mine") for i in (0, 1)]
     r = run_grid(["NoSuchSet"], {"s": BROKEN}, [0], "i")

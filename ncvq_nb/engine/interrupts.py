@@ -14,7 +14,7 @@ from contextvars import Context, ContextVar, copy_context
 from pathlib import Path
 
 # %% ../../nbs/engine/interrupts.ipynb #72dcf903
-_handed_on = ContextVar("handed_on", default=None)  # of the thread that this one works for
+_handed_on = ContextVar("handed_on", default=None)  # of whom this thread works for
 
 
 @contextmanager
@@ -23,8 +23,11 @@ def held_interrupts(
 ) -> Callable:  # () → bool: was Ctrl-C pressed?
     "Note Ctrl-C instead of raising it; a second one is raised at once."
     noted, main = [], threading.current_thread() is threading.main_thread()
-    heard = (None if main else _handed_on.get()) or (lambda: bool(noted))
+    handed_on = _handed_on.get()
     held = held and main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def heard():
+        return bool(noted) or handed_on is not None and handed_on()
 
     def note(number, frame):
         noted.append(number)
