@@ -17,7 +17,7 @@ from .engine.commands import command_parser, given_settings, run_command
 from .engine.distributed import ProcessGroup
 from .estimator.model_folder import check_target, is_saved_model
 from .estimator.settings import NOISE_RULES, SAMPLING_RULES
-from .evaluation.checks import check_evaluation
+from .evaluation.checks import check_evaluation, check_metrics
 from .evaluation.evaluate import evaluate as evaluate_model
 from .evaluation.present import figures, present
 from .evaluation.results import AXES, Results
@@ -26,7 +26,7 @@ from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
 from .grids.declared import dataset_name, read_grid
 from .io.folders import place_for_file, place_for_folder
-from .estimator.names import check_dataset_channels, keep_channels
+from .estimator.names import check_dataset_channels, keep_channels, sample_columns
 from .io.storage import safe_file_name
 from .io.wording import listed
 from .terminal.arguments import COLUMNS, WORDS, add_data, add_decoding, add_model, add_option
@@ -119,7 +119,7 @@ def _sample(args):
     n = args.n if y is None else None
     X = model.sample(n, y, random_state=args.random_state, **decoding)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_series(out, X, y)
+    write_series(out, X, y, sample_columns(model))
     n, c, length = X.shape
     print(f"{n} series with {c} channel{'s' * (c > 1)} of length {length}: {out}")
 
@@ -314,6 +314,7 @@ def _names_of_cells(asked):
 
 
 def _grid(args):
+    check_metrics(args.metrics or ())
     out = place_for_folder(args.out, "--out")
     for name in ("results.csv", "results_tidy.csv"):
         place_for_file(out / name, "--out")

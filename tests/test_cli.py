@@ -649,16 +649,21 @@ def test_grid_fills_a_folder_and_goes_on_where_it_stopped(folder, tmp_path, quic
     (tmp_path / "toy" / "naive" / "7" / "error.txt").write_text("ValueError: no")
     assert call(cli.grid, *args, "--quiet") == 0
     assert "toy/naive/7 failed: ValueError: no" in capsys.readouterr().out
-    assert call(cli.grid, *args, "--metrics", "FID", "FIT") == 2
+    assert call(cli.grid, *args, "--metrics", "FID", "FID, best") == 2
     said = capsys.readouterr()
-    assert "naive" in said.out and "'FIT' is no metric" in said.err
+    assert "naive" in said.out and "'FID, best' is no metric" in said.err
 
 
 def test_a_grid_whose_cells_fail_does_not_look_like_success(folder, tmp_path, capsys):
-    args = ["--out", tmp_path / "g", "--seeds", 0, *GRID_OPTIONS, "--ssl", "x"]
+    args = ["--out", tmp_path / "g", "--seeds", 0, *GRID_OPTIONS, "--n_fft", 4096]
     assert call(cli.grid, folder / "toy.npz", *args) == 2
     assert "1 of 1 cells failed" in capsys.readouterr().err
     assert call(cli.grid, folder / "toy.npz", *args, "--metrics", "FID") == 2
     said = capsys.readouterr()
     assert "1 of 1 cells failed" in said.err and "toy/default/0 failed: " in said.out
     assert call(cli.grid, folder / "toy.npz", *args[:-2], "--random_state", "0") == 2
+    capsys.readouterr()
+    for *more, said in (("--metrics", "FDI", "'FDI' is no metric"), ("--ssl", "x", "ssl must be")):
+        assert call(cli.grid, folder / "toy.npz", *args[:-2], *more) == 2
+        found = capsys.readouterr()
+        assert said in found.err and not found.out

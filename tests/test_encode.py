@@ -148,6 +148,7 @@ def test_a_flat_data_frame_in_another_order_is_refused(of_two):
 
 def test_samples_of_a_model_with_named_channels_can_be_encoded(of_two, tmp_path):
     cli.sample([str(of_two), "-n", "3", "--out", str(tmp_path / "new.csv")])
+    assert read_dataset(tmp_path / "new.csv").channels == ["u", "v"]
     encode([str(of_two), str(tmp_path / "new.csv"), "--out", str(tmp_path / "new.npz")])
     assert (tmp_path / "new.npz").exists()
 

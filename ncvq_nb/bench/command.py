@@ -8,7 +8,6 @@ __all__ = ['main']
 # %% ../../nbs/bench/command.ipynb #064f39cb
 from argparse import SUPPRESS, BooleanOptionalAction
 from functools import partial
-from pathlib import Path
 
 # %% ../../nbs/bench/command.ipynb #144825dc
 from .measurements import COLUMNS, benchmark, table_cells, table_line
@@ -16,6 +15,7 @@ from .scaling import thesis_hours
 from .timing import machine_line
 from .workloads import STEPS, WORKLOADS
 from ..engine.commands import command_parser, run_command
+from ..io.folders import place_for_file
 
 # %% ../../nbs/bench/command.ipynb #2edd35a7
 _ABOUT = """\
@@ -120,8 +120,8 @@ def main(
     "`ncvq_bench`: measure this machine."
 
     def run(args):
-        if args.json and not Path(args.json).absolute().parent.is_dir():
-            raise ValueError(f"--json {args.json}: there is no folder {Path(args.json).parent}")
+        if args.json:
+            place_for_file(args.json, "--json")
         devices = []
 
         def each(found):

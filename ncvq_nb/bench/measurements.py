@@ -36,7 +36,7 @@ from ..drawing.layout import plain_legend
 from ..drawing.style import PALETTE, new_figure, styled
 from ..engine.runtime import can_compile, find_device, has_fast_bfloat16, kept_memory, seeded
 from ..io.markup import markdown_line, markdown_table
-from ..io.storage import read_bounded, write_atomically
+from ..io.storage import read_bounded, write_file
 from ..io.wording import readable
 
 # %% ../../nbs/bench/measurements.ipynb #0e4cbcae
@@ -215,7 +215,7 @@ class Measurements(list):
         path: str | Path,  # .json
     ):
         "As a JSON list with one object per measurement, each on a line."
-        write_atomically(path, "[\n" + ",\n".join(json.dumps(r) for r in self) + "\n]\n")
+        write_file(path, "[\n" + ",\n".join(json.dumps(r) for r in self) + "\n]\n")
 
     @classmethod
     def load(

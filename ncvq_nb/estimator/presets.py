@@ -5,11 +5,16 @@
 # %% auto #0
 __all__ = ['thesis_settings', 'timevqvae_settings']
 
+# %% ../../nbs/estimator/presets.ipynb #fedb43f7
+from ..engine.parameters import check_parameters, one_of, or_none, whole_number
+from ..ssl import SSL_LOSSES
+
 # %% ../../nbs/estimator/presets.ipynb #7ebdaa6b
 def thesis_settings(
     ssl: str | None,  # "barlow", "vicreg", "vibcreg" or None
 ) -> dict:  # parameter → value
     "Sizes and training of Mathisen (2024)."
+    check_parameters(dict(ssl=ssl), dict(ssl=one_of(None, *SSL_LOSSES)))
     return dict(
         n_fft=8,
         width=8,
@@ -36,6 +41,7 @@ def timevqvae_settings(
     n: int | None,  # number of training series; None: steps as by default
 ) -> dict:  # parameter → value
     "Sizes and training of TimeVQVAE 1.0 (Lee et al. 2023)."
+    check_parameters(dict(n=n), dict(n=or_none(whole_number(1))))
     steps = (20_000, 40_000)
     return dict(
         n_fft=4,

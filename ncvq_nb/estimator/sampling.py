@@ -92,6 +92,11 @@ def class_indices(
     seed: int,  # of the classes that are drawn
 ) -> np.ndarray:  # (n) int64, C for no class
     "The class of each series that is asked for."
+    if isinstance(y, dict):
+        raise TypeError(
+            f"y must be a label or an array of labels, found {quoted(y)}: with a number for each "
+            "label, y=np.repeat(list(counts), list(counts.values()))"
+        )
     y = None if y is None else as_array(y, "y")
     if (y is None or y.ndim == 0) and not whole_number(1).allows(n):
         one = "" if y is None else f" where y is one label, here {quoted(y.item())}"

@@ -271,7 +271,7 @@ def _begin(model, data, *, n_samples, conditional, random_state, **settings):
 
 # %% ../../nbs/evaluation/evaluate.ipynb #953ad798
 def evaluate(
-    model,  # `NCVQ`, or some of: sample(n, y=, random_state=), reconstruct, features, encode
+    model,  # `NCVQ`, or: sample(n, y=, random_state=), reconstruct, features(X, quantised=), encode
     data,  # `Dataset` with train and test series; labels optional
     *,
     n_samples: int | None = None,  # series to generate, for all but CAS; None: as many as test

@@ -158,6 +158,10 @@ class Results(list):
         super().__init__(rows)
         self.failed, self.axes, self.runs = failed or {}, axes or {}, runs or {}
 
+    def copy(self) -> "Results":
+        "The same rows, with what failed, axes and facts."
+        return self._with(self)
+
     def _with(self, rows):
         return type(self)(rows, failed=self.failed, axes=self.axes, runs=self.runs)
 

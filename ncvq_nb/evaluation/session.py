@@ -9,6 +9,7 @@ __all__ = []
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 
 import numpy as np
 
@@ -26,6 +27,22 @@ from ..metrics import check_pair
 METHODS = ("sample", "reconstruct", "features", "encode")  # of which a model has some
 
 
+def _check_calls(model, labelled):
+    "The methods that a model has must take what they are called with."
+    more = ", y=labels" if labelled else ""
+    calls = dict(sample=f"(n{more}, random_state=seed)", features="(X, quantised=True)")
+    for name, said in calls.items():
+        method, named = getattr(model, name, None), [k.split("=")[0] for k in said.split(", ")[1:]]
+        try:
+            if callable(method):
+                signature(method).bind(None, **dict.fromkeys(named))
+        except TypeError as e:
+            found = f"{type(model).__name__}.{name}{signature(method)}"
+            raise TypeError(f"an evaluation calls {name}{said}, found {found}: {e}") from e
+        except ValueError:  # one in C may have no signature
+            pass
+
+# %% ../../nbs/evaluation/session.ipynb #c63c91d2
 def check_model_data(model, data):
     "X_train, y_train, X_test, y_test of `data`, checked; labels may be None."
     if isinstance(model, str) or not any(callable(getattr(model, k, None)) for k in METHODS):
@@ -33,6 +50,8 @@ def check_model_data(model, data):
             f"model must be an NCVQ or an object with some of the methods {listed(METHODS)}, found "
             f"{type(model).__name__}: NCVQ.load(folder) reads a saved model"
         )
+    if isinstance(data, str):
+        raise TypeError(f"data must be a Dataset, found {data!r}: load_ucr(name) reads one")
     for k in ("X_train", "X_test"):
         if getattr(data, k, None) is None:
             raise ValueError(
@@ -46,6 +65,7 @@ def check_model_data(model, data):
             "data has 1 test series: a report compares distributions and needs at least 2"
         )
     y, y_test = (getattr(data, k, None) for k in ("y_train", "y_test"))
+    _check_calls(model, labelled=y is not None and y_test is not None)
     if y is None or y_test is None:
         return X, None, X_test, None
     y = check_labels(y, len(X), name="y_train")

@@ -263,12 +263,12 @@ def _checksum_file(path):
 
 
 def write_with_checksum(
-    path,  # where the file shall be; its checksum is `path`.sha256
+    path,  # where the file shall be, missing folders are made; its checksum is `path`.sha256
     content: str | bytes,  # text as UTF-8
 ):
     "Write a file, and its checksum beside it, each wholly or not at all."
     path = Path(path)
-    write_atomically(path, content)
+    write_file(path, content)
     write_atomically(_checksum_file(path), f"{content_digest(content)}  {path.name}\n")
 
 
