@@ -32,7 +32,7 @@ def check_metrics(
             there = listed(METRICS, len(METRICS), each=str)
             raise ValueError(f"{quoted(name)} is no metric of a report; allowed are {there}")
 
-
+# %% ../../nbs/evaluation/checks.ipynb #71de9953
 EVALUATION_RULES = dict(
     n_samples=or_none(whole_number(2)),
     conditional=truth_value(),
