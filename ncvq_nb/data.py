@@ -103,7 +103,7 @@ def check_series(
     name: str = "X",  # what an error calls it
     min_length: int = 1,  # shortest length allowed, in time steps
     missing: bool = False,  # may samples be missing (NaN), and lengths be unequal (a list)?
-) -> np.ndarray:  # (n, channels, length), finite float32; `X` itself where it is that already
+) -> np.ndarray:  # (n, channels, length) float32, NaN only where `missing`; maybe `X` itself
     "Series in the form that all of `ncvq_nb` works on, or an error that says what to do."
     if X is None:
         allowed = "arrays of shape (n, length) or (n, channels, length)"

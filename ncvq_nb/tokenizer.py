@@ -21,7 +21,7 @@ from .engine.parameters import per_band
 from .engine.renaming import read_by_name
 from .engine.runtime import seeded
 from .ssl import SSLHead, pool
-from .stft import STFT, band_rows, slices
+from .stft import STFT, SpectralDistance, band_rows, slices
 from .vq import VectorQuantizer, code_counts, perplexity
 
 # %% ../nbs/06_tokenizer.ipynb #d6f2332d
@@ -240,11 +240,14 @@ class TokenizerLoss(Objective):
         aug_weight: float = 0.1,  # $\omega$, weight of the augmented view's reconstruction
         ssl_weight: float | tuple | None = None,  # of the SSL loss; None: that of `SSL_LOSSES`
         projector_dim: int = 4096,  # width of the projector, one for each band
+        spectral_weight: float = 0.0,  # of `SpectralDistance`
     ):
         super().__init__()
         self.tokenizer, self.commitment, self.aug_weight = tokenizer, commitment, aug_weight
         self.augment, self.views = get_augmentation(augment), ssl is not None
         self.draws_globally = callable(augment)  # who knows what it draws from
+        self.spectral_weight = spectral_weight
+        self.spectral = SpectralDistance(tokenizer.length) if spectral_weight else None
         bands, d = tokenizer.bands, tokenizer.codebook.shape[1]
         self.by_series = [m for band in bands for m in (band.encoder, band.decoder)]
         self.names = BAND_NAMES[len(bands)]  # of diagnostics
@@ -266,7 +269,7 @@ class TokenizerLoss(Objective):
         x: torch.Tensor,  # (b, c, l) a batch of standardised series
         generator: torch.Generator | None = None,  # for the views and for replaced codes
         seen: torch.Tensor | None = None,  # (b, c, l) bool, where samples were observed; None: all
-    ) -> Losses:  # terms time, stft, commitment and, with SSL, augmented and ssl
+    ) -> Losses:  # terms time, stft, commitment and, where asked for, spectral, augmented, ssl
         "Loss, its weighted terms, and how healthy codebooks and projections are."
         tok, b, views, kept = self.tokenizer, len(x), x, None
         if self.views and seen is None:
@@ -282,6 +285,8 @@ class TokenizerLoss(Objective):
         x_hat = tok.stft.inverse(u_hat, tok.length)
         time, image = self._errors(x, x_hat[:b], u[:b], u_hat[:b], seen)
         terms = dict(time=time, stft=image)
+        if self.spectral is not None:
+            terms["spectral"] = self.spectral_weight * self._spectral(x, x_hat[:b], seen)
         terms["commitment"] = self.commitment * sum(p.commitment for p in q)
         diagnostics = {
             f"perplexity{k}": perplexity(code_counts(p.s, band.n_codes))
@@ -303,6 +308,12 @@ class TokenizerLoss(Objective):
         if seen is None:
             return reconstruction_losses(x, x_hat, u, u_hat)
         return observed_losses(x, x_hat, self.tokenizer.stft, u_hat, seen)
+
+    def _spectral(self, x, x_hat, seen):
+        if seen is None:
+            return self.spectral(x, x_hat)
+        share = seen.float().mean().clamp(min=1 / seen.numel())
+        return self.spectral(torch.where(seen, x, x_hat.detach()), x_hat) / share
 
     @torch.no_grad()
     def init_codebook(

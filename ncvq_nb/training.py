@@ -210,7 +210,7 @@ def check_limits(
     run: Run,
     row: dict[str, float],  # a line of the history
 ):
-    "Warn once of each diagnostic that is below its limit when a tenth of the steps is done."
+    "Warn once of each diagnostic that is below its limit after a tenth of the steps, at least 20."
     if run.step < max(20, run.settings.steps / 10):
         return
     for k, limit in run.objective.limits.items():

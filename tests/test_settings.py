@@ -31,6 +31,7 @@ BAD = dict(
     orthogonality=[-1, 2, "x", None],
     commitment=[-1, "x", None, nan],
     aug_weight=[-1, "x", nan],
+    spectral_weight=[-1, "x", None, nan],
     ssl_weight=[-1, "x", nan],
     projector_dim=[0, -1, 2.5, "x", None],
     prior_dim=[0, -1, 1.5, "x", None],
@@ -169,7 +170,7 @@ def test_what_is_noted_leaves_out_what_does_not_matter():
     assert every - set(noted) == {*aside, *later, "warm_start"}  # noted where there are any
     other = dict(temperature=0.9, top_p=0.9, order="random", guidance_schedule="linear")
     other |= dict(revisions=1, revise_share=0.2)
-    other |= dict(warmup=0.1, bands=2, width=4, code_dim=3)
+    other |= dict(warmup=0.1, bands=2, width=4, code_dim=3, spectral_weight=0.1)
     m = tiny(transformer="log", clip="train", integers=True, warm_start=True, **other)
     assert every - set(settings_of(m)) == aside and settings_of(m)["warm_start"] is True
     assert check_settings(tiny(), views=True) is None

@@ -1,5 +1,6 @@
 """Stage 1: token grids against the thesis, and the loss against its terms, made one by one."""
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -7,7 +8,7 @@ from numpy.testing import assert_allclose
 from ncvq_nb.augment import gaussian_noise
 from ncvq_nb.engine.runtime import seeded
 from ncvq_nb.ssl import SSL_LOSSES
-from ncvq_nb.tokenizer import Tokenizer, TokenizerLoss
+from ncvq_nb.tokenizer import ObservedLoss, Tokenizer, TokenizerLoss
 from tensors import gen, randn
 
 N_TOKENS = {96: 60, 500: 75, 152: 45, 128: 40, 1024: 40, 945: 70, 140: 40, 512: 40, 398: 60}
@@ -84,12 +85,36 @@ def mse(a, b):
     return ((a.detach().double().numpy() - b.detach().double().numpy()) ** 2).mean()
 
 
+def spectral(a, b, windows):
+    "By another way: normalised transforms in double precision."
+    found = []
+    for n in windows:
+        how = dict(window=torch.hann_window(n).double(), normalized=True, return_complex=True)
+        parts = (v.detach().double().flatten(0, 1) for v in (a, b))
+        u, v = (torch.stft(s, n, n // 4, **how).abs() for s in parts)
+        floor = torch.full_like(u, 0.05)
+        found.append((torch.hypot(u, floor).log() - torch.hypot(v, floor).log()).abs())
+    return np.mean([d.mean() for d in found])
+
+
+def test_samples_that_were_not_observed_have_no_part_in_the_spectral_term():
+    with seeded(0):
+        objective = ObservedLoss(Tokenizer(1, 40, dim=8, n_res_blocks=1), spectral_weight=1.0)
+    objective.init_codebook(x := randn(6, 1, 40), gen())
+    seen, made = torch.ones_like(x, dtype=torch.bool), torch.zeros(6, 1, 40, requires_grad=True)
+    seen[..., 10:30] = False
+    terms = [objective._spectral(torch.where(seen, x, v), made, seen) for v in (0.0, 1e6)]
+    assert torch.equal(*terms) and terms[0] > 0
+    assert objective._spectral(x, x.clone(), seen) == 0
+    assert objective(x, seen, gen()).terms["spectral"] > 0
+
+
 @pytest.mark.parametrize("ssl", [None, *SSL_LOSSES])
 def test_the_loss_of_stage_1_is_the_sum_of_its_documented_terms(ssl):
     with seeded(0):
         tok = Tokenizer(2, 33, dim=8, n_res_blocks=1, n_codes=6)
         settings = dict(augment="gauss", commitment=0.5, projector_dim=16, aug_weight=0.3)
-        objective = TokenizerLoss(tok, ssl=ssl, **settings)
+        objective = TokenizerLoss(tok, ssl=ssl, spectral_weight=0.2, **settings)
     x = randn(6, 2, 33)
     objective.init_codebook(x, gen())
     objective.eval()  # nothing moves, so that the terms can be made again
@@ -100,6 +125,7 @@ def test_the_loss_of_stage_1_is_the_sum_of_its_documented_terms(ssl):
     want = dict(
         time=mse(tok.stft.inverse(u_hat, 33), x),
         stft=mse(u_hat, u),
+        spectral=0.2 * spectral(x, tok.stft.inverse(u_hat, 33), windows=(8, 16, 32)),
         commitment=0.5 * mse(z, band.vq.lookup(q.s)),
     )
     if ssl:

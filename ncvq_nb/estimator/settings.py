@@ -79,6 +79,7 @@ TOKENIZER_RULES = dict(
     orthogonality=number_from(0, 1),
     commitment=number_from(0),
     aug_weight=number_from(0),
+    spectral_weight=number_from(0),
     ssl_weight=one_or_pair(or_none(number_from(0)), _BANDS),
     projector_dim=whole_number(1),
 )
@@ -161,6 +162,7 @@ EARLIER = dict(  # what younger parameters were before they had names; they are 
     observation_noise=0.0,
     optimizer="adamw",
     warmup=0.0,
+    spectral_weight=0.0,
 )
 OF_PRIOR = ("prior_dim", "prior_depth", "prior_heads", "prior_dropout")
 PER_BAND = ("n_codes", "width", "ssl_weight", *OF_PRIOR, *SAMPLING_RULES)

@@ -159,6 +159,7 @@ def train_tokenizer(
             augment=model.augment,
             commitment=model.commitment,
             aug_weight=model.aug_weight,
+            spectral_weight=model.spectral_weight,
             ssl_weight=model.ssl_weight,
             projector_dim=model.projector_dim,
         ).to(device, memory_format=torch.channels_last)
