@@ -22,10 +22,12 @@ from . import __version__
 from .data import Dataset
 from .engine.distributed import ProcessGroup
 from .engine.identity import as_json
-from .engine.parameters import check_parameters
+from .engine.parameters import check_parameters, whole_number
 from .engine.runtime import find_device
 from .engine.streams import own_stream
+from .estimator.bounds import saved_name
 from .estimator.settings import check_settings
+from .estimator.stages import PACE_RULES
 from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate
 from .evaluation.report import Report
@@ -113,6 +115,8 @@ def _check_asked(settings, evaluation):
     signature(evaluate).bind(None, None, **evaluation)
     if not (isinstance(settings, dict) and all(isinstance(v, dict) for v in settings.values())):
         raise TypeError(f"settings must be a dict, name → dict of parameters, found {settings!r}")
+    seed = evaluation.get("random_state", 0)
+    check_parameters(dict(random_state=seed), dict(random_state=whole_number(0)))
     if not settings:
         raise ValueError("settings is empty: a grid needs one at least, {'default': {}}")
     asked = {k: v for k, v in evaluation.items() if k not in ("cache_dir", "verbose")}
@@ -124,6 +128,7 @@ def _check_asked(settings, evaluation):
             raise ValueError(f"settings {name!r} has a random_state: leave it to seeds")
         check_setting_names(f"settings {name!r}", params)
         as_json(params.get("augment"), strict=True, name="augment")
+        saved_name(params.get("transformer"))
         try:  # where it is computed, there may be another device
             check_settings(NCVQ(**params | dict(device="cpu", compile=False)), True)
         except (ValueError, TypeError) as e:
@@ -133,8 +138,12 @@ def _check_asked(settings, evaluation):
 def _cells(datasets, settings, seeds, folder, **rest):
     "The product, each cell with a folder of its own."
     folder = Path(folder).absolute()  # workers may have another working directory
-    cells = []
-    for data in [datasets] if isinstance(datasets, (str, Path, Dataset)) else datasets:
+    cells, kinds = [], (str, Path, Dataset)
+    datasets = [datasets] if isinstance(datasets, kinds) else list(datasets)
+    if wrong := [d for d in datasets if not isinstance(d, kinds)] or not datasets:
+        found = type(wrong[0]).__name__ if datasets else "none"
+        raise TypeError(f"datasets must be names, paths of files or data sets, found {found}")
+    for data in datasets:
         name = dataset_name(data)
         if not isinstance(data, Dataset) and Path(data).is_file():
             data = Path(data).absolute()
@@ -204,6 +213,7 @@ def run_grid(
     "Train and evaluate every data set × setting × seed that is not there yet."
     _check_workers(n_jobs, together)
     _check_asked(settings, evaluation)
+    check_parameters(dict(checkpoint_every=checkpoint_every), PACE_RULES)
     seeds = check_seeds("seeds", seeds)
     folder = place_for_folder(folder, "folder")
     rest = dict(evaluation=evaluation, checkpoint_every=checkpoint_every)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from toys import says
 
 from ncvq_nb.io.columns import MISSING, Columns, choose_columns, like_identifier, marks_missing
+from ncvq_nb.io.headings import channel_stems, split_channels, take_apart
 
 rng = np.random.default_rng(0)
 SAMPLES = {f"t{i}": rng.normal(size=12) for i in range(6)}
@@ -156,6 +157,48 @@ def test_names_that_do_not_exist_or_exist_twice():
         choose_columns(["a", "b", "a"], SAMPLES.get)
     with says("no column of samples is left"):
         choose(SAMPLES, drop=list(SAMPLES))
+
+
+def test_one_argument_names_one_column():
+    with says("label=['t0', 't1'] names 2 columns of a.csv: label= is one column"):
+        choose(SAMPLES, label=["t0", "t1"])
+    with says("no column of samples is left"):
+        choose({})
+
+
+def test_a_number_stands_for_the_column_of_that_name():
+    table = dict(zip(map(str, range(1, 7)), SAMPLES.values()))
+    for name in (0, np.int64(0), [0], "0"):
+        assert choose({"0": AGES}, table, label=name).label == "0"
+        assert choose({"0": AGES}, table, label=None, drop=name).dropped == ["0"]
+        assert choose({"0": AGES}, table, label=None, id=name).ids == ["0"]
+    with says("drop=7 names no column of a.csv"):
+        choose(table, label=None, drop=7)
+
+
+def test_numbers_joined_by_an_underscore_are_no_number():
+    names = [f"{c}_{t}" for c in range(2) for t in range(8)]
+    assert split_channels(names) == [names[:8], names[8:]]
+    assert channel_stems(names) == ["0", "1"]
+    assert [take_apart(n).stem for n in ("0_7", "1_7")] == ["0_#", "1_#"]
+    for name in ("nan", "NaN", "inf", "-Infinity"):
+        assert take_apart(name) == (None, None)
+
+
+@pytest.mark.parametrize("month", ["{}_{:02}", "{}_{}", "{}_{:02}_15", "{}-{:02}"])
+def test_months_are_one_channel_in_the_order_of_time(month):
+    names = [month.format(y, m) for y in (2020, 2021) for m in range(1, 13)]
+    assert split_channels(names) == [names] and channel_stems(names) is None
+    values = {n: rng.normal(size=5) for n in names}
+    assert choose_columns(names, values.get).samples == names
+    mixed = [names[1], names[0], *names[2:]]
+    with says("comes after", "in the order of their numbers"):
+        choose_columns(mixed, values.get, label=None)
+
+
+def test_days_of_two_months_are_no_channels():
+    names = [f"2020_{m}_{d:02}" for m in ("07", "08") for d in range(1, 32)]
+    assert split_channels(names) == [names]
 
 
 def test_what_was_taken_is_said():

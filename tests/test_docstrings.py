@@ -59,7 +59,7 @@ def undescribed(width=3):
     {
         "nv.NCVQ": ["prior_depth : int | tuple, default=4", "Points in a window of the STFT"],
         "nv.NCVQ.fit": ["(n, length) or (n, channels, length) series", "The object itself."],
-        "model.sample": ["Noise on their order", "in the units of the training set"],
+        "model.sample": ["Noise on the order", "in the units of the training set"],
         "nv.evaluate": ["Synthetic series for CAS, at least.", "Report"],
         "nv.NCVQ.load": ["Folder that `save` wrote.", "A new object of the class."],
         "report.save": ["A file; .json and .md take the place"],

@@ -392,7 +392,9 @@ def test_data_that_cannot_be_evaluated_on_are_refused(tmp_path):
         (d, dict(n_samples=1), "n_samples must be None or a whole number of at least 2, found 1"),
         (d, dict(n_samples=3.5), "found 3.5"),
         (d, dict(random_state="x"), "random_state"),
-        (text, {}, "trained on labels of dtype int64, y_train has dtype <U21"),
+        (d, dict(fcn=dict(lr=-1)), "fcn: lr must be a number greater than 0, found -1"),
+        (d, dict(fcn=dict(precision="f16")), "fcn: precision must be one of"),
+        (text, {}, "trained on labels of dtype int64, y_train has dtype <U"),
         (Dataset("m", *part, d.X_test[:1], d.y_test[:1]), {}, "1 test series"),
         (d, dict(n_resample=3), "n_resample"),
     ):
@@ -403,6 +405,49 @@ def test_data_that_cannot_be_evaluated_on_are_refused(tmp_path):
             with says(message):
                 present(model, data, tmp_path / "p", **settings)
     assert not (tmp_path / "p").exists() and model.asked == []
+
+
+def other_channels(d):
+    return dict(X_train=d.X_train.repeat(2, 1), X_test=d.X_test.repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    "change, error, parts",
+    [
+        (
+            lambda d: dict(y_train=d.y_train + 5, y_test=d.y_test + 5),
+            ValueError,
+            ("fcn was fitted on the classes 0, 1, y_train has 5, 6",),
+        ),
+        (
+            lambda d: dict(y_train=d.y_train.astype(str), y_test=d.y_test.astype(str)),
+            TypeError,
+            ("fcn was fitted on labels of dtype int64", "y_train has dtype <U"),
+        ),
+        (other_channels, ValueError, ("fcn was fitted on series with 1 channels", "X_train has 2")),
+    ],
+    ids=["classes", "kind of labels", "channels"],
+)
+def test_a_fitted_classifier_of_other_data_is_refused(change, error, parts):
+    d = toy()
+    fcn = FCNClassifier(**QUICK).fit(d.X_train, d.y_train)
+    parts_of = dict(X_train=d.X_train, y_train=d.y_train, X_test=d.X_test, y_test=d.y_test)
+    other = Dataset("toy", **parts_of | change(d))
+    model, touched = Model(other), []
+    model.reconstruct = touched.append
+    with pytest.raises(error) as e:
+        evaluate(model, other, **ARGS | dict(fcn=fcn))
+    assert all(p in str(e.value) for p in parts)
+    assert model.asked == touched == []
+
+
+def test_a_fitted_classifier_may_know_more_classes_and_is_not_needed_without_labels():
+    d = toy(classes=(0, 1, 2))
+    fcn = FCNClassifier(**QUICK).fit(d.X_train, d.y_train)
+    two = toy(n=12, m=8)
+    assert "CAS" in evaluate(Model(two), two, **ARGS | dict(fcn=fcn))
+    bare = Dataset("toy", two.X_train.repeat(2, 1), None, two.X_test.repeat(2, 1))
+    assert "FID" not in evaluate(Model(bare), bare, **ARGS | dict(fcn=fcn))
 
 
 # The estimator

@@ -23,6 +23,7 @@ import pytest
 import torch
 from filelock import FileLock
 from joblib import parallel_config
+from sklearn.preprocessing import StandardScaler
 
 import ncvq_nb as nv
 from ncvq_nb import NCVQ, Report, Results, cli, run_grid
@@ -44,6 +45,7 @@ GRID = {
 OPTIONS = [w for k, v in TINY.items() for w in (f"--{k}", str(v).strip("()").replace(" ", ""))]
 CELLS = [(s, i) for s in GRID for i in (0, 1)]
 DATA = as_dataset(noise(), noise(seed=1), name="noise")
+SCALER = StandardScaler()  # a folder of a model holds no such thing
 BROKEN = dict(n_fft=4096)  # longer than any series here
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -186,7 +188,7 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
         (dict(n_samples=1), "n_samples must be None or a whole number of at least 2"),
         (dict(cas_total="x"), "cas_total must be a whole number"),
         (dict(fcn=dict(typo=1)), "fcn has 'typo', which is no setting"),
-        (dict(fcn=dict(epochs=0)), "epochs is 0"),
+        (dict(fcn=dict(epochs=0)), "fcn: epochs must be a whole number of at least 1, found 0"),
     ):
         with says(said):
             run_grid([DATA], {"s": SETTINGS}, [0], folder, **asked)
@@ -202,6 +204,20 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
             run_grid([DATA], {"s": SETTINGS}, seeds, folder)
     with says("settings 's' has 'ncodes'; allowed are", "n_codes"):
         run_grid([DATA], {"s": dict(ncodes=3)}, [0], folder)
+    for how, said in (
+        (dict(random_state=np.random.default_rng(0)), "random_state must be a whole number of"),
+        (dict(checkpoint_every=-1), "checkpoint_every must be None or a number from 0"),
+    ):
+        with says(said):
+            run_grid([DATA], {"s": SETTINGS}, [0], folder, **how)
+    for transformer, said in (("cube", "settings 's': transformer must"), (SCALER, "be saved")):
+        with says(said):
+            run_grid([DATA], {"s": dict(transformer=transformer)}, [0], folder)
+    with says("settings 's': clip=(0.2, 0.8) leaves no whole number"):
+        run_grid([DATA], {"s": dict(clip=(0.2, 0.8), integers=True)}, [0], folder)
+    for datasets, found in (([], "none"), (SCALER, "StandardScaler"), ([DATA, 3], "int")):
+        with says("datasets must be names, paths", f"found {found}", kind=TypeError):
+            run_grid(datasets, {"s": SETTINGS}, [0], folder)
     for settings in ([SETTINGS], {"s": NCVQ()}):
         with says("settings must be a dict, name → dict of parameters", kind=TypeError):
             run_grid([DATA], settings, [0], folder)

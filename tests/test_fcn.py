@@ -208,16 +208,76 @@ def test_it_is_an_estimator():
         ({}, np.zeros(6), "one class only"),
         ({}, None, "y is None"),
         ({}, np.zeros(5), "5 labels for 6"),
-        (dict(batch_size=0), [0, 1] * 3, "batch_size is 0"),
-        (dict(precision="half"), [0, 1] * 3, "precision is 'half'"),
-        (dict(random_state="x"), [0, 1] * 3, "random_state"),
-        (dict(max_steps=0), [0, 1] * 3, "max_steps is 0"),
-        (dict(max_steps="all"), [0, 1] * 3, "max_steps is 'all'"),
+        (dict(batch_size=0), [0, 1] * 3, "batch_size must be .* found 0"),
+        (dict(precision="half"), [0, 1] * 3, "precision must be one of 'auto', .* found 'half'"),
     ],
 )
 def test_it_refuses(settings, y, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         FCNClassifier(**settings).fit(np.ones((6, 1, 9)), y)
+
+
+ODD_SETTINGS = dict(
+    epochs=(0, True, 1.5, np.float64(3), None, "auto"),
+    max_steps=(0, "all", 2.5, False),
+    tol=(-1, math.nan, math.inf, "x", None),
+    cool_down=(0, 1.5, True),
+    batch_size=(0, 2.5, True, math.inf),
+    lr=(0, -1, math.nan, "fast", True),
+    weight_decay=(-1e-5, math.nan, None),
+    precision=("f16", "half", None, 32),
+    device=("nowhere", "meta", 0, True, 1.5, ["cpu"]),
+    random_state=(-1, True, 1.5, "x", np.random.RandomState(0)),
+    verbose=("yes", 1, None),
+)
+
+
+@pytest.mark.parametrize("name", FCNClassifier().get_params())
+def test_every_setting_has_a_rule(name):
+    X = np.ones((6, 1, 9))
+    for odd in ODD_SETTINGS[name]:
+        for refuse in (FCNClassifier.check_settings, lambda fcn: fcn.fit(X, [0, 1] * 3)):
+            with pytest.raises(ValueError, match=f"^{name} must be .*, found "):
+                refuse(FCNClassifier(**{name: odd}))
+
+
+def test_settings_of_any_machine_pass():
+    for fine in (
+        dict(epochs=np.int64(3), batch_size=np.int32(4), tol=0, lr=np.float32(1e-3)),
+        dict(device="cuda:7", precision="bfloat16", verbose=np.bool_(True)),  # of another machine
+        dict(device=torch.device("cpu"), max_steps=None, random_state=np.int64(2)),
+        dict(random_state=None, weight_decay=0, max_steps=np.int64(1)),
+        PUBLISHED,
+    ):
+        FCNClassifier(**fine).check_settings()
+    (one, two), settings = (np.random.default_rng(0) for _ in range(2)), FCNClassifier()
+    settings.set_params(random_state=one).check_settings()
+    assert one.random() == two.random(), "a check draws nothing"
+
+
+def cut_off(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", ["refused", "failed", "cut off"])
+def test_a_fit_that_fails_leaves_the_classifier_as_it_was(how, data, monkeypatch):
+    kept, other = FCNClassifier(**QUICK).fit(data.X_train, data.y_train), toy(2, ("a", "b"))
+    found, before = kept.predict_proba(data.X_test), dict(vars(kept))
+    fresh, error = FCNClassifier(**QUICK), ValueError
+    if how == "refused":
+        kept.set_params(lr=-1)
+        fresh.set_params(lr=-1)
+    else:
+        error = KeyboardInterrupt if how == "cut off" else RuntimeError
+        fail = cut_off if how == "cut off" else lambda *a, **k: torch.ones(2) @ torch.ones(3)
+        monkeypatch.setattr("ncvq_nb.evaluation.fcn_training.progress_bar", fail)
+    for fcn in (kept, fresh):
+        with pytest.raises(error):
+            fcn.fit(other.X_train, other.y_train)
+    assert vars(kept.set_params(lr=before["lr"])) == before
+    assert_array_equal(kept.predict_proba(data.X_test), found)
+    with pytest.raises(NotFittedError):
+        fresh.predict(data.X_test)
 
 
 def test_it_refuses_before_it_is_fitted_and_series_with_other_channels(data, fcn):
@@ -312,6 +372,19 @@ def test_the_names_of_cached_files_stay(tmp_path):
     assert path.name == "fcn-a_set_1-d7dd1ff35457af52.safetensors"
     path = fcn_file(fcn, X, np.array(["a", "b", "a", "b"]), "x", tmp_path)
     assert path.name == "fcn-x-7f627f999b8547ba.safetensors"
+
+
+def test_numbers_of_numpy_are_the_same_settings(tmp_path, data):
+    fcn_for(data, cache_dir=tmp_path, epochs=5, lr=1e-4, **QUICK)
+    before = files(tmp_path)
+    numbers = dict(max_steps=np.int64(6), epochs=np.int32(5), lr=np.float64(1e-4))
+    numbers |= dict(random_state=np.int64(0), precision=np.str_("float32"), tol=np.float32(0.5))
+    tol = numbers.pop("tol")
+    fcn_for(data, cache_dir=tmp_path, **numbers)
+    assert files(tmp_path) == before
+    for same in (tol, float(tol)):
+        fcn_for(data, cache_dir=tmp_path, tol=same, **numbers)
+    assert len(files(tmp_path)) == 2
 
 
 def flip_bit(b):

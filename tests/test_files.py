@@ -368,6 +368,38 @@ def test_numbers_that_were_said_to_mark_missing_values(tmp_path):
         assert len(read_dataset(source).X_train) == 8
 
 
+@pytest.mark.parametrize("mark", [-999, np.int64(-999), np.float32(-999), [np.int16(-999)]])
+def test_a_mark_may_be_any_kind_of_number(tmp_path, mark):
+    A = rng.normal(size=(4, 6))
+    A[1, 2] = -999
+    np.save(f := tmp_path / "a.npy", A)
+    assert np.argwhere(np.isnan(read_series(f, missing=mark)[0])).tolist() == [[1, 0, 2]]
+
+
+def test_a_number_names_a_column_of_a_frame_or_a_file(tmp_path):
+    pd = pytest.importorskip("pandas")
+    A = rng.normal(size=(6, 9)).astype(np.float32)
+    frame = pd.DataFrame(np.c_[[3, 3, 4, 4, 5, 5], A])
+    frame.to_csv(f := tmp_path / "a.csv", index=False)
+    for source in (frame, f):
+        X, y = read_series(source, label=0)
+        assert y.tolist() == [3, 3, 4, 4, 5, 5] and np.array_equal(X[:, 0], A)
+        for asked in (dict(drop=0), dict(id=0), dict(id=np.int64(0)), dict(drop=[0])):
+            X, y = read_series(source, label=None, **asked)
+            assert y is None and np.array_equal(X[:, 0], A)
+        data = read_dataset(source, label=None, groups=0)
+        assert data.groups_train.tolist() == [3, 3, 4, 4, 5, 5]
+    with says("groups=[0, 1] names 2 columns of frame: groups= is one column"):
+        read_dataset(frame, label=None, groups=[0, 1])
+
+
+def test_an_empty_frame_is_refused_in_words():
+    pd = pytest.importorskip("pandas")
+    for asked in (dict(), dict(label=None), dict(drop="a")):
+        with pytest.raises(ValueError, match="frame"):
+            read_series(pd.DataFrame(), **asked)
+
+
 def test_text_takes_the_room_that_it_needs(tmp_path):
     "One text of 100,000 characters once made 5,001 of that size: 2 GB."
     lines = [f"{'ab'[i % 2]},{i / 7},{i / 3}\n" for i in range(5000)]

@@ -10,6 +10,7 @@ from toys import fingerprint, says, sines, tiny
 import ncvq_nb
 from ncvq_nb.data import Dataset, check_series
 from ncvq_nb.estimator.prepared import read_series_array
+from ncvq_nb.io.files import read_dataset
 
 pd = pytest.importorskip("pandas")
 N, L = 6, 12
@@ -232,6 +233,21 @@ def test_two_levels_of_columns_are_channels_and_times():
     same(pd.DataFrame(two.transpose(0, 2, 1).reshape(N, -1), columns=columns), two)
     columns = pd.MultiIndex.from_product([list("ab"), list("xy")], names=["time", None])
     same(pd.DataFrame(A[:, :4], columns=columns), A[:, [[0, 2], [1, 3]]])
+
+
+@pytest.mark.parametrize("k", ["drop", "id", "time", "value", "groups"])
+def test_arguments_that_name_columns_are_for_one_level(k):
+    columns = pd.MultiIndex.from_product([["x", "y"], range(L)])
+    X = pd.DataFrame(np.hstack([A, B]), columns=columns, index=pd.Index(list("abcdef"), name="day"))
+    X[("who", "")] = [1, 1, 2, 2, 3, 3]
+    with says(f"frame: {k}= is for data frames with one level of columns: this one has 2"):
+        read_dataset(X, test_fraction=0.3, **{k: "who"})
+    parts = dict(X_train=X.drop(columns="who", level=0), groups_train=X["who"])
+    data = Dataset("own", **parts).hold_out(0.3)
+    assert not set(data.groups_train) & set(data.groups_test)
+    X.columns = [" ".join(map(str, c)).strip() for c in X.columns]
+    data = read_dataset(X, label=None, drop="who")
+    assert data.channels == ["x", "y"] and np.array_equal(data.X_train, np.stack([A, B], 1))
 
 
 def test_levels_of_columns_that_do_not_fit_are_named():

@@ -38,6 +38,17 @@ def ragged_model():
     return tiny().fit(*unequal())
 
 
+def test_masks_of_unequal_series_may_be_a_list_as_they_are(ragged_model):
+    X, y = unequal(n=4)
+    masks = [np.arange(x.shape[-1])[None] % 7 == 3 for x in X]
+    gaps = [np.where(m, nan, x) for m, x in zip(masks, X)]
+    by_mask = ragged_model.impute(X, missing=masks, y=y, random_state=0)
+    by_nan = ragged_model.impute(gaps, y=y, random_state=0)
+    np.testing.assert_array_equal(by_mask, by_nan)
+    with says("missing[1] must be boolean and of the shape of X[1]", "int64"):
+        ragged_model.impute(X, missing=[masks[0], masks[1].astype(int), *masks[2:]])
+
+
 # Stage 1
 
 

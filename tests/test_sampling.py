@@ -300,3 +300,9 @@ def test_requests_are_met_or_refused(named, n, y, seed, steps, guide):
 def test_decoding_does_not_depend_on_company(named):
     s = named.sample_tokens(300, random_state=0)
     assert_allclose(named.decode(s)[[3, 270]], named.decode(s[[3, 270]]), atol=1e-5)
+
+
+def test_bytes_are_the_text_that_they_stand_for(named):
+    want = named.sample(3, "sit", random_state=0)
+    assert np.array_equal(named.sample(3, b"sit", random_state=0), want)
+    assert np.array_equal(class_indices(named, None, np.array([b"stand", b"sit"]), 0), [1, 0])

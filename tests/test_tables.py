@@ -11,6 +11,7 @@ from toys import says
 
 from ncvq_nb.io.archive import load_ucr
 from ncvq_nb.io.files import read_dataset, read_series
+from ncvq_nb.io.long import looks_long
 from ncvq_nb.io.tables import table_text
 
 rng = np.random.default_rng(0)
@@ -476,7 +477,14 @@ LONG = dict(m=list("aaaabbbb"), t=[0, 1, 2, 3] * 2, x=list(range(8)), k=[1] * 4 
         (dict(t=[0, 1, 2, 2, 0, 1, 2, 3]), {}, ["series 'a' has two rows for one time"]),
         (dict(t=[0, 1, 2, 9, 0, 1, 2, 9]), {}, ["'a' has uneven steps in time, from 1 to 7"]),
         (dict(t=[0, 1, 2, 3, 0, 2, 4, 6]), {}, ["'b' has other steps in time than 'a'"]),
-        (dict(t=["soon"] * 8), {}, ["the time 't' holds 'soon'"]),
+        (dict(t=["soon"] * 8), {}, ["the time 't' holds 'soon' in row 0, counted from 0"]),
+        (dict(t=[*["2024-01-01"] * 5, "soon", "x", "y"]), {}, ["'t' holds 'soon' in row 5"]),
+        (dict(t=[0, 1, 2, 3, 0, "", 2, 3]), {}, ["the time 't' holds 'nan' in row 5"]),
+        (dict(m=[*"aaaa", *"bb", "", "b"]), {}, ["the id column 'm' is empty in row 6", "fill it"]),
+        (dict(m=[*"aaaa", "  ", *"bbb"]), {}, ["the id column 'm' is empty in row 4", "leave"]),
+        ({}, dict(time=["t", "x"]), ["time=['t', 'x'] names 2 columns", "time= is one column"]),
+        ({}, dict(time=[]), ["time=[] names 0 columns", "time= is one column"]),
+        ({}, dict(value=["x", "x"]), ["value= names the column 'x' twice"]),
         (dict(x=[0, 1, 2, "z", 4, 5, 6, 7]), {}, ["line 5: the value of 'x' is 'z', not a finite"]),
         (dict(x=[0, 1, 2, "inf", 4, 5, 6, 7]), {}, ["line 5: the value of 'x' is 'inf'"]),
         (dict(x=list("abcdefgh")), {}, ["the values 'x' are not all numbers"]),
@@ -564,6 +572,95 @@ def test_long_tables_by_pandas(tmp_path):
             read_series(source)
         X, y = read_series(source, id="id", time="time", value="x")
         assert np.array_equal(X[:, 0], back) and y is None
+
+
+def long_frame(**change):
+    "Two series of four steps, each of its own identifier."
+    pd = pytest.importorskip("pandas")
+    return pd.DataFrame({**LONG, **change})
+
+
+@pytest.mark.parametrize("kind", ["None", "nan", "NaT", "NA", "text"])
+def test_rows_without_an_identifier_are_refused(kind):
+    pd = pytest.importorskip("pandas")
+    days = pd.to_datetime(["2024-01-01"] * 4 + [None] * 4)
+    m = {
+        "None": [*"aaaa", None, None, None, None],
+        "nan": [1.0] * 4 + [np.nan] * 4,
+        "NaT": days,
+        "NA": pd.array([1] * 4 + [pd.NA] * 4, dtype="Int64"),
+        "text": [*"aaaa", "", " ", "\t", ""],
+    }[kind]
+    frame = long_frame(m=m)
+    with says("frame: the id column 'm' is empty in row 4", "fill it in, or leave"):
+        read_series(frame, id="m", time="t", value="x", label="k")
+    with says("the id column 'm' is empty in row 4"):
+        read_series(frame, id=["k", "m"], time="t", value="x")
+    assert read_series(frame[:4], id="m", time="t", value="x", label="k")[0].shape == (1, 1, 4)
+
+
+def test_two_identifiers_are_kept_apart(tmp_path):
+    ids = dict(m=["x / y"] * 4 + ["x"] * 4, n=["z"] * 4 + ["y / z"] * 4)
+    for t in (LONG["t"], list(range(8))):  # at the same times, and one after the other
+        frame = long_frame(**ids, t=t)
+        frame.to_csv(f := tmp_path / "a.csv", index=False)
+        for source in (frame, f):
+            X, y = read_series(source, id=["m", "n"], time="t", value="x", label="k")
+            assert X.tolist() == [[[0, 1, 2, 3]], [[4, 5, 6, 7]]] and y.tolist() == [1, 2]
+
+
+def test_small_steps_are_compared_as_large_ones_are():
+    for scale in (1, 1e-9, 1e-15):
+        t = np.r_[np.arange(4), 5 * np.arange(4)] * scale
+        with says("series 'b' has other steps in time than 'a'"):
+            read_series(long_frame(t=t), id="m", time="t", value="x", label="k")
+        even = np.r_[np.arange(4), np.arange(4)] * scale
+        table = dict(m=LONG["m"], t=even, x=[3, 1, 2, 5, 4, 0, 7, 6])
+        assert looks_long(list(table), table.get) == ("m", "t")
+        assert looks_long(list(table), {**table, "t": t}.get) is None
+
+
+@pytest.mark.parametrize("unit", ["1ns", "100ns", "1us", "1h"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin", "Asia/Kolkata"])
+@pytest.mark.filterwarnings("error")
+def test_times_keep_nanoseconds_and_zones(tmp_path, unit, zone):
+    pd = pytest.importorskip("pandas")
+    starts = ["2024-03-31", "2025-10-26"]  # when clocks change
+    t = [v for s in starts for v in pd.date_range(s, periods=4, freq=unit, tz=zone)]
+    frame = long_frame(t=t)
+    frame.to_csv(f := tmp_path / "a.csv", index=False)
+    for source in (frame, frame[::-1], frame.astype({"t": object}), f):
+        X = read_series(source, id="m", time="t", value="x", label="k")[0]
+        assert sorted(X.tolist()) == [[[0, 1, 2, 3]], [[4, 5, 6, 7]]]
+    slower = pd.date_range(starts[1], periods=4, freq=unit, tz=zone)
+    slower = slower[0] + 2 * (slower - slower[0])
+    with says("series 'b' has other steps in time than 'a'"):
+        read_series(long_frame(t=[*t[:4], *slower]), id="m", time="t", value="x", label="k")
+
+
+def test_dates_far_apart_and_large_whole_numbers():
+    far = [f"{y}-01-01" for y in (1, 401, 801, 1201)]  # a cycle of the calendar
+    past = [f"{y}-01-01" for y in (1600, 2000, 2400, 2800)]
+    count = 2**60 + 3 * np.arange(4)
+    for t in ([*far, *past], [*past, *past], [*count, *count], [*count, *(count + 1)]):
+        X, _ = read_series(long_frame(t=t), id="m", time="t", value="x", label="k")
+        assert X.tolist() == [[[0, 1, 2, 3]], [[4, 5, 6, 7]]]
+
+
+def test_long_frames_refuse_in_words():
+    pd = pytest.importorskip("pandas")
+    asked = dict(id="m", time="t", value="x", label="k")
+    with says("frame: the long table is empty"):
+        read_series(long_frame()[:0], **asked)
+    t = [*pd.date_range("2024-01-01", periods=4)] * 2
+    t[6] = pd.NaT
+    with says("frame: the time 't' holds 'NaT' in row 6, counted from 0"):
+        read_series(long_frame(t=t), **asked)
+    mixed = [0.5, 1.5, 2.5, 3.5, "2024-01-01", "2024-01-02", "2024-01-03", "2024-01-04"]
+    with says("the time 't' holds '0.5' in row 0"):
+        read_series(long_frame(t=mixed), **asked)
+    with says("groups=['k', 'x'] names 2 columns", "groups= is one column"):
+        read_dataset(long_frame(), **asked, groups=["k", "x"])
 
 
 # Any table at all

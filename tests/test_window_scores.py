@@ -72,6 +72,29 @@ def test_values_are_used_as_they_are_where_that_is_asked():
     assert_allclose(predictive_score(real, real, **how), scaled, rtol=1e-3)
     report = window_scores(half, half, scale=False, **BARE)
     assert "as they are" in report.notes[0] and report.settings["scale"] is False
+    assert len(report.notes) == 1
+
+
+def test_predictions_need_real_windows_that_a_sigmoid_reaches():
+    real, how = uniform(50, 2, 4), dict(n_runs=1, n_steps=1)
+    with says("real has values from 0.0", "to 99.", "scale=True brings them there"):
+        predictive_score(100 * real, 100 * real, scale=False, **how)
+    with says("real has values from -0."):
+        predictive_score(real - 0.5, real, scale=False, **how)
+    for real_too in (real * (1 + 1e-6), real - 1e-6):  # rounding
+        assert predictive_score(real_too, 3 * real, scale=False, **how) < 1
+    assert discriminative_score(100 * real, 100 * real, scale=False, **how) < 0.5
+    said = window_scores(100 * real, 100 * real, scale=False, **BARE).notes[1]
+    assert "predictions from 0 to 1: the predictive score says nothing" in said
+    without = BARE | dict(predictive_steps=0)
+    assert len(window_scores(100 * real, 100 * real, scale=False, **without).notes) == 1
+
+
+@pytest.mark.parametrize("score", [discriminative_score, predictive_score])
+@pytest.mark.parametrize("scale", ["no", None, 1])
+def test_scale_is_a_truth_value(score, scale):
+    with says("scale must be True or False, found", repr(scale)):
+        score(uniform(20), uniform(20), n_runs=1, n_steps=1, scale=scale)
 
 
 def test_one_channel_is_predicted_from_its_own_past():
@@ -200,10 +223,15 @@ def test_a_model_is_asked_for_as_many_as_it_learned_from():
     assert repr(made[0]) == repr(made[1]) and isinstance(made[0], Report)
     assert made[0]["correlational score"].references
     few = SimpleNamespace(X_train=real, X_test=test[:9])
-    assert not model_window_scores(model, few, **BARE)["correlational score"].references
+    short = model_window_scores(model, few, **BARE)
+    assert not short["correlational score"].references
+    said = "No floors: the test part has 9 windows, and held-out ones are at least 10."
+    assert short.notes[-1] == said and said not in made[0].notes
+    none = model_window_scores(model, SimpleNamespace(X_train=real, X_test=None), **BARE)
+    assert not any("No floors" in n for n in none.notes)
     with says("real has 9 windows"):
         model_window_scores(model, SimpleNamespace(X_train=real[:9], X_test=test))
-    assert len(asked) == 4
+    assert len(asked) == 5
 
 
 # Published figures: minutes each

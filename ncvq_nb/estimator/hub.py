@@ -107,7 +107,7 @@ def local_folder(
     "Where a model is, fetched from the Hub if it is not here."
     if not is_local(pretrained):
         return pull_folder(pretrained, revision=revision, **how)
-    if revision is not None and Path(pretrained).exists():
+    if revision is not None and Path(pretrained).expanduser().exists():
         raise ValueError(
             f"revision {revision!r} is for the Hub, but {pretrained} is a folder here: leave it out"
         )

@@ -88,6 +88,20 @@ def find_gaps(
     return np.where(gap, 0, X), gap
 
 # %% ../../nbs/estimator/imputation.ipynb #f4f776cb
+def _padded(missing, shape):
+    "Masks of unequal length (n), False behind their ends, in the shape (n, c, l)."
+    found = np.zeros(shape, bool)
+    for i, mask in enumerate(missing):
+        mask = np.atleast_2d(np.asarray(mask))
+        if mask.dtype != bool or mask.shape[0] != shape[1] or mask.shape[1] > shape[2]:
+            raise ValueError(
+                f"missing[{i}] must be boolean and of the shape of X[{i}], found {mask.dtype} of "
+                f"the shape {mask.shape}"
+            )
+        found[i, :, : mask.shape[1]] = mask
+    return found
+
+# %% ../../nbs/estimator/imputation.ipynb #669789ca
 def check_gaps(
     model,  # an NCVQ with tokenizer_
     X,  # (n, length) or (n, channels, length)
@@ -96,7 +110,10 @@ def check_gaps(
 ) -> tuple:  # X with an observed sample in its gaps, the gaps, (n, c, l) both, and ends (n) or None
     "Series of the model's shape with at least one observed sample in every channel."
     lengths = unequal_lengths(X)
-    X, gap = find_gaps(X if lengths is None else with_nan(X), missing)
+    if lengths is not None:
+        X = with_nan(X)
+        missing = _padded(missing, X.shape) if unequal_lengths(missing) == lengths else missing
+    X, gap = find_gaps(X, missing)
     X = check_series(X)
     gap, short = gap.reshape(X.shape), model.data_["length"] - X.shape[-1]
     if model.data_.get("lengths") is not None and short > 0:  # all series end before others did

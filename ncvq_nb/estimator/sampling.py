@@ -84,6 +84,17 @@ def _drawn_classes(model, n, seed):
     at = (rng.random() + np.arange(n)) / n
     return rng.permutation(np.searchsorted(edges, at, side="right"))
 
+# %% ../../nbs/estimator/sampling.ipynb #0f2c9029
+def _as_labels(y):
+    "One label () or several (n); bytes are the text that they stand for."
+    if isinstance(y, dict):
+        raise TypeError(
+            f"y must be a label or an array of labels, found {quoted(y)}: with a number for each "
+            "label, y=np.repeat(list(counts), list(counts.values()))"
+        )
+    y = as_array(y, "y")
+    return np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
+
 # %% ../../nbs/estimator/sampling.ipynb #350d42b3
 def class_indices(
     model,  # an NCVQ with a prior
@@ -92,12 +103,7 @@ def class_indices(
     seed: int,  # of the classes that are drawn
 ) -> np.ndarray:  # (n) int64, C for no class
     "The class of each series that is asked for."
-    if isinstance(y, dict):
-        raise TypeError(
-            f"y must be a label or an array of labels, found {quoted(y)}: with a number for each "
-            "label, y=np.repeat(list(counts), list(counts.values()))"
-        )
-    y = None if y is None else as_array(y, "y")
+    y = None if y is None else _as_labels(y)
     if (y is None or y.ndim == 0) and not whole_number(1).allows(n):
         one = "" if y is None else f" where y is one label, here {quoted(y.item())}"
         raise ValueError(f"n must be a whole number of at least 1{one}, found {n!r}")

@@ -41,7 +41,7 @@ from ncvq_nb.engine.runtime import (
     seed_of,
     seeded,
 )
-from .bounds import BOUND_DEFAULTS, BOUND_RULES
+from .bounds import BOUND_DEFAULTS, BOUND_RULES, check_bounds
 from .decoding import GUIDANCE_SCHEDULES, ORDERS
 from ..io.wording import quoted
 from ..maskgit import SCHEDULES
@@ -183,6 +183,7 @@ def check_settings(
     "All parameters of an estimator, each by itself and together."
     p = model.get_params(deep=False)
     check_parameters({k: v for k, v in p.items() if views or k != "augment"}, PARAMETER_RULES)
+    check_bounds(model)
     for k in PER_BAND:
         per_band(p[k], p["bands"], k)
     width = p["projector_dim"]

@@ -321,6 +321,8 @@ def verdict(
     baseline: str = "naive",  # that of `differences`
 ) -> str:  # Markdown, a sentence
     "What the differences say, in words."
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better must be 'higher' or 'lower', found {quoted(better)}")
     found = [d for d in found if d.mean.n]
     if not found:
         return f"{markdown_text(metric)}: not computed."

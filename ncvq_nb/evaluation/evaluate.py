@@ -17,7 +17,7 @@ from ..data import check_series
 from ..engine.progress import progress_bar
 from ..engine.runtime import derived_seed
 from .cas import cas_labels, correct_after
-from .checks import check_evaluation
+from .checks import check_classifier, check_evaluation
 from .filled import Filled
 from .fcn import FCNClassifier, PUBLISHED, fcn_for, most_steps
 from .report import ReferenceValue, Report
@@ -243,9 +243,10 @@ def _generated_series(e, fcn, right, X_hat):
         e.note(f"Nothing about generated series: {error}")
 
 # %% ../../nbs/evaluation/evaluate.ipynb #1b0517db
-def _begin(model, data, *, n_samples, conditional, random_state, **settings):
+def _begin(model, data, *, fcn, n_samples, conditional, random_state, **settings):
     "An evaluation whose report has no rows yet."
     X, y, X_test, y_test = check_model_data(model, data)
+    check_classifier(fcn, X, y)
     n = len(X_test) if n_samples is None else n_samples
     if conditional and (y is None or len(np.unique(y)) < 2):
         raise ValueError("conditional=True needs data with labels of at least two classes")
@@ -293,7 +294,7 @@ def evaluate(
         **dict(confidence=confidence, random_state=random_state),
     )
     check_evaluation(fcn=fcn, **asked)
-    e = _begin(model, data, **asked)
+    e = _begin(model, data, fcn=fcn, **asked)
     if e.series.any:
         e.note(e.series.note())
     if trained_elsewhere(model, data, e.series.given[0]):

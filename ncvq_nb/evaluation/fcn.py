@@ -8,7 +8,6 @@ __all__ = ['PUBLISHED', 'FCNClassifier', 'fcn_for']
 # %% ../../nbs/evaluation/fcn.ipynb #0886452e
 import json
 import math
-import numbers
 import os
 import sys
 import threading
@@ -26,6 +25,8 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from ..data import Standardiser, check_labels, check_series
+from ..engine.parameters import Rule, check_parameters, number_from, one_of
+from ..engine.parameters import positive_number, truth_value, whole_number
 from ncvq_nb.engine.runtime import (
     choose_precision,
     derived_seed,
@@ -36,7 +37,7 @@ from ncvq_nb.engine.runtime import (
 from ..engine.stepper import cuda_graph
 from .fcn_training import train_fcn
 from ..io.storage import cache_folder, content_digest, read_bounded, write_file
-from ..io.wording import listed, quoted, shortened
+from ..io.wording import listed, shortened
 
 # %% ../../nbs/evaluation/fcn.ipynb #62ec7eae
 def _block(i, o, k):
@@ -72,6 +73,38 @@ def most_steps(n, n_classes):
 # %% ../../nbs/evaluation/fcn.ipynb #56b27dd8
 # of TimeVQVAE (Lee et al. 2023) and the thesis
 PUBLISHED = dict(epochs=1000, max_steps=None, tol=0.0, batch_size=256, lr=1e-3, weight_decay=1e-5)
+
+# %% ../../nbs/evaluation/fcn.ipynb #adca4518
+def _is_device(v):
+    "Is it the name of a device?"  # of any: what is computed elsewhere may have another
+    if v is None or isinstance(v, str) and v == "auto":
+        return True
+    try:
+        return not isinstance(v, int) and torch.device(v).type != "meta"
+    except (RuntimeError, TypeError):
+        return False
+
+
+def _is_seed(v):
+    "Is it a random state?"  # `derived_seed` itself would draw from a generator
+    return v is None or isinstance(v, np.random.Generator) or whole_number(0).allows(v)
+
+
+_FROM_1 = whole_number(1)
+_MOST_STEPS = f"None, 'auto' or {_FROM_1.allowed}"
+_RULES = dict(
+    epochs=_FROM_1,
+    max_steps=Rule(_MOST_STEPS, lambda v: one_of(None, "auto").allows(v) or _FROM_1.allows(v)),
+    tol=number_from(0),
+    cool_down=_FROM_1,
+    batch_size=_FROM_1,
+    lr=positive_number(),
+    weight_decay=number_from(0),
+    precision=one_of("auto", "float32", "bfloat16"),
+    device=Rule("None, 'auto' or a name PyTorch knows, such as 'cpu' or 'cuda:0'", _is_device),
+    random_state=Rule("None, a whole number from 0, or a NumPy Generator", _is_seed),
+    verbose=truth_value(),
+)
 
 # %% ../../nbs/evaluation/fcn.ipynb #4f156901
 class FCNClassifier(ClassifierMixin, BaseEstimator):
@@ -115,16 +148,16 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
         self._check(X, y)
         device, precision = find_device(self.device), choose_precision(self.precision, self.device)
         generator = torch.Generator().manual_seed(derived_seed(self.random_state))
-        self.classes_, target = np.unique(y, return_inverse=True)
-        self.scaler_, self.n_channels_ = Standardiser().fit(X), X.shape[1]
-        self.network_ = fcn_network(X.shape[1], len(self.classes_), generator).to(device)
+        classes, target = np.unique(y, return_inverse=True)
+        scaler = Standardiser().fit(X)
+        net = fcn_network(X.shape[1], len(classes), generator).to(device)
         n_steps, limit = self.epochs * math.ceil(len(X) / self.batch_size), self.max_steps
         if limit == "auto":
-            limit = most_steps(len(X), len(self.classes_))
+            limit = most_steps(len(X), len(classes))
         mixed = dict(enabled=precision == "bfloat16", cache_enabled=False)
-        self.losses_ = train_fcn(
-            self.network_,
-            torch.from_numpy(self.scaler_.transform(X)).to(device),
+        losses = train_fcn(
+            net,
+            torch.from_numpy(scaler.transform(X)).to(device),
             torch.from_numpy(target).to(device),
             self,
             n_steps=min(n_steps, sys.maxsize if limit is None else limit),
@@ -132,7 +165,8 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
             generator=generator,
             capture=cuda_graph if device.type == "cuda" else None,
         )
-        self.network_.eval()
+        fitted = dict(classes_=classes, scaler_=scaler, n_channels_=X.shape[1])
+        vars(self).update(fitted, network_=net.eval(), losses_=losses)  # whole, or not at all
         return self
 
     @own_state()
@@ -186,12 +220,7 @@ class FCNClassifier(ClassifierMixin, BaseEstimator):
 
     def check_settings(self):
         "Raise for settings that cannot be trained with."
-        for name in ("epochs", "batch_size", "cool_down", "max_steps"):
-            v = getattr(self, name)
-            if name == "max_steps" and (v is None or isinstance(v, str) and v == "auto"):
-                continue
-            if not isinstance(v, numbers.Real) or not v >= 1:
-                raise ValueError(f"{name} is {quoted(v)}: at least 1 is needed")
+        check_parameters(self.get_params(), _RULES)
 
     def _check(self, X, y):
         "Raise for settings and labels that cannot be trained with."
@@ -265,6 +294,7 @@ def fcn_file(fcn, X, y, name, folder):
     "The file for that classifier and those training series."
     settings = {k: v for k, v in fcn.get_params().items() if k not in ("device", "verbose")}
     settings["precision"] = choose_precision(fcn.precision, fcn.device)
+    settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
     known = json.dumps(settings, sort_keys=True), str(X.shape), X
     key = content_digest("fcn 1", *known, y.dtype.kind, json.dumps(y.tolist()))
     name = "".join(c if c.isalnum() else "_" for c in name)[:60]
@@ -289,6 +319,7 @@ def fcn_for(
     y = check_labels(data.y_train, len(data.X_train), name="y_train")
     if y is None:
         raise ValueError(f"{name} has no labels: the FCN is a classifier and needs them")
+    fcn.check_settings()
     changing = fcn.random_state is None or isinstance(fcn.random_state, np.random.Generator)
     if cache_dir is False or changing:
         return fcn.fit(X, y)

@@ -17,6 +17,7 @@ from ..data import Dataset
 from ..drawing.curves import plot_history
 from ..drawing.style import Figure, save_figure
 from ..drawing.tokens import plot_codebook, plot_tokens
+from ..engine.runtime import seed_from
 from ..estimator.model_folder import check_target
 from .checks import check_evaluation
 from .evaluate import evaluate
@@ -105,7 +106,7 @@ def figures(
     random_state: int = 0,  # of samples, of t-SNE, and of what is shown of large sets
 ) -> dict[str, Figure]:  # name → figure
     "Every picture of a model; without a prior, those that need no samples."
-    shown = _shown(model, data, random_state)
+    shown = _shown(model, data, random_state := seed_from(random_state))  # one, for all drawn
     X, y, tok, name = shown.X, shown.y, model.tokenizer_, data.name
 
     def some(X, y, n):
@@ -117,7 +118,7 @@ def figures(
 
     codebook, s = tok.codebook.cpu(), model.encode(X)
     usage, _ = codebook_usage(s, len(codebook))
-    (s_some, y_some), (X_some, _) = some(s, y, 4), some(X, y, 4)
+    (s_some, y_some), (X_some, _) = some(s, y, 4), some(X, y, 4)  # of the same series
     through = f"series of the {shown.part} set through {tok.n_tokens} tokens and back"
     found = dict(
         reconstructions=plot_reconstructions(

@@ -181,6 +181,8 @@ class Results(list):
         found = self._with([*self, *more])
         for name in ("failed", "axes", "runs"):
             setattr(found, name, getattr(other, name, {}) | getattr(self, name))
+        done = {"/".join(str(r[k]) for k in KEYS) for r in found}
+        found.failed = {k: v for k, v in found.failed.items() if k not in done}
         return found
 
     @classmethod

@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class RunTable(list):
         path: str | Path,  # .csv; where there is none of that name, the same with .gz behind
     ) -> "RunTable":
         "Rows from a file, checked."
-        path = Path(path)
+        path = Path(path).expanduser()
         packed = path.with_name(f"{path.name}.gz")
         path = packed if packed.exists() and not path.exists() else path
         content = read_with_checksum(path, _MOST_BYTES)
@@ -81,10 +82,11 @@ class RunTable(list):
 
     def where(
         self,
-        **equal,  # column → value, or a list of values that are allowed
+        **equal,  # column → value, or a list (or range, set, …) of values that are allowed
     ) -> "RunTable":
         "The rows with these values."
-        allowed = {k: v if isinstance(v, (list, tuple, set)) else [v] for k, v in equal.items()}
+        alone = {k for k, v in equal.items() if isinstance(v, str) or not isinstance(v, Iterable)}
+        allowed = {k: [v] if k in alone else list(v) for k, v in equal.items()}
         if self and (unknown := [k for k in allowed if k not in self[0]]):
             there = listed(self[0], 40)
             raise KeyError(f"there is no column {listed(unknown)}; the columns are {there}")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'n_units', 'discriminative_runs', 'predictive_runs', 'cross_correlations', 'correlation_distance',
-           'correlational_runs', 'seeds_for', 'discriminative_score', 'predictive_score', 'correlational_score',
-           'window_scores', 'model_window_scores', 'add_window_scores']
+           'correlational_runs', 'seeds_for', 'beyond_sigmoid', 'discriminative_score', 'predictive_score',
+           'correlational_score', 'window_scores', 'model_window_scores', 'add_window_scores']
 
 # %% ../../nbs/evaluation/window_scores.ipynb #f8d706ad
 from functools import partial
@@ -152,6 +152,14 @@ def seeds_for(random_state):
     base = derived_seed(random_state, "window scores")
     return lambda score: partial(derived_seed, base, score)
 
+
+def beyond_sigmoid(
+    real,  # (n, channels, time) windows
+) -> tuple | None:  # least and greatest value; None where they are in [0, 1], but for rounding
+    "The range of real windows, where predictions do not reach all of it."
+    low, high = float(real.min()), float(real.max())
+    return (low, high) if low < -1e-5 or high > 1 + 1e-5 else None
+
 # %% ../../nbs/evaluation/window_scores.ipynb #a834619a
 #| export
 
@@ -169,7 +177,7 @@ def discriminative_score(
     verbose: bool = False,  # show progress
 ) -> np.ndarray:  # (n_runs,) from 0, the best, to 0.5
     "Can a GRU tell real from generated? (Yoon et al. 2019); one unit at least."
-    check_parameters(dict(n_runs=n_runs, n_steps=n_steps), RULES)
+    check_parameters(dict(n_runs=n_runs, n_steps=n_steps, scale=scale), RULES)
     sets = check_windows(real, new=new, scale=scale)
     seed = seeds_for(random_state)("discriminative")
     with progress_bar(n_steps, "discriminative score", shown=verbose, leave=False) as bar:
@@ -187,14 +195,19 @@ def predictive_score(
     *,
     n_runs: int = 5,  # networks, each with weights and batches of its own
     n_steps: int = 5000,  # of training
-    scale: bool = True,  # by the range of `real`; False: values are used as they are
+    scale: bool = True,  # by the range of `real`; False: values are in [0, 1] and used as they are
     random_state=0,
     device=None,  # None: a GPU if there is one
     verbose: bool = False,  # show progress
 ) -> np.ndarray:  # (n_runs,) mean absolute errors on `real`, in parts of its range
     "How well does a GRU that learned from generated windows predict real ones? (Yoon et al. 2019)"
-    check_parameters(dict(n_runs=n_runs, n_steps=n_steps), RULES)
+    check_parameters(dict(n_runs=n_runs, n_steps=n_steps, scale=scale), RULES)
     real, new = check_windows(real, new=new, scale=scale)
+    if found := beyond_sigmoid(real):
+        raise ValueError(
+            f"real has values from {found[0]:g} to {found[1]:g}, but predictions are between 0 "
+            "and 1: scale=False takes values that are there; scale=True brings them there"
+        )
     seed = seeds_for(random_state)("predictive")
     with progress_bar(n_steps, "predictive score", shown=verbose, leave=False) as bar:
         how = dict(n_steps=n_steps, seed=seed, device=find_device(device), bar=bar)
@@ -218,14 +231,19 @@ def _row(metric, scores, kind, what):
     return Row(metric, mean, low, mean + half, "lower", tuple(references))
 
 
-def _notes(real, new, scale):
+def _notes(real, new, asked):
     "What a reader of the table should know about the sets."
     n, m, c = len(real), len(new), real.shape[1]
     low, high = real.min(), max(real.max(), 1)
     beyond = float(((new < low) | (new > high)).mean())
     by = "scaled to [0, 1] by the range of the real windows, channel by channel"
     outside = f"; {beyond:.2g} of the generated ones lie outside." if beyond else "."
-    said = [f"Values are {by if scale else 'used as they are'}{outside}"]
+    said = [f"Values are {by if asked['scale'] else 'used as they are'}{outside}"]
+    if asked["predictive_steps"] and (found := beyond_sigmoid(real)):
+        said.append(
+            f"Real values reach from {found[0]:g} to {found[1]:g}, predictions from 0 to 1: "
+            "the predictive score says nothing; scale=True brings them there."
+        )
     if n != m:
         said.append(f"{m} generated against {n} real windows: the protocol takes as many.")
     if c == 1:
@@ -257,7 +275,7 @@ def window_scores(
         asked["context_steps"] = encoder_steps(real)
     seed, device = seeds_for(random_state), find_device(device)
     size = dict(n_real=len(real), n_new=len(new), channels=real.shape[1], length=real.shape[2])
-    report = Report("windows", notes=_notes(real, new, scale), settings=size | asked)
+    report = Report("windows", notes=_notes(real, new, asked), settings=size | asked)
     total = discriminative_steps + predictive_steps + n_runs * asked["context_steps"]
     with progress_bar(total, "window scores", shown=verbose, leave=False) as bar:
         rows = _all_rows(real, [new, *held], asked, seed, dict(device=device, bar=bar))
@@ -299,7 +317,11 @@ def model_window_scores(
     held_out = None if X_test is None or len(X_test) < 10 else X_test
     new = model.sample(len(X), random_state=derived_seed(random_state, "windows"))
     how = dict(held_out=held_out, random_state=random_state, verbose=verbose)
-    return window_scores(X, new, **how, **settings)
+    report = window_scores(X, new, **how, **settings)
+    if X_test is not None and held_out is None:
+        found = f"the test part has {len(X_test)} windows"
+        report.notes.append(f"No floors: {found}, and held-out ones are at least 10.")
+    return report
 
 
 def add_window_scores(

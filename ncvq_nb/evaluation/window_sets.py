@@ -66,7 +66,7 @@ def recording_windows(
         found = f"X has {n} time steps and {c} channels, and a window takes {length} steps"
         raise ValueError(f"{found}: shorten length, or transpose X if its rows are channels")
     if scale and X.dtype.kind in "iuf" and np.isfinite(X).all():
-        X = X - X.min(0)  # before float32, which is coarse far from 0
+        X = np.subtract(X, X.min(0), dtype=float)  # before float32, which is coarse far from 0
     X = check_series(X.T[None], name="X")
     X = unit_scale(X)[0] if scale else X
     cut = np.lib.stride_tricks.sliding_window_view(X[0], length, axis=1)[:, ::stride]

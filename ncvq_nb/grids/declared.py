@@ -159,6 +159,11 @@ def _named(where, axes, common, preset):
     for one in combinations(axes):
         values, given, name = [a.values[one[a.name]] for a in axes if a.name in one], {}, []
         for v, label in zip(values, one.values()):
+            if twice := [k for k in v if k in given and k != "name"]:
+                raise ValueError(
+                    f"{where}: two axes set {twice[0]}, as in {one}: one would undo the other, so "
+                    "leave it to one of them"
+                )
             given |= v
             name.append(v.get("name", label))
         own = given.pop("preset", preset)
@@ -267,7 +272,7 @@ def read_grid(
     **settings,  # parameters of `NCVQ` in place of those in the file's [settings]
 ) -> dict:  # datasets, settings, seeds, axes and arguments of `evaluate`, as `run_grid` takes them
     "A declared grid, checked as a whole."
-    path = Path(path)
+    path = Path(path).expanduser()
     found = _content(path)
     preset = _preset(f"{path}: preset", found.get("preset", "default"))
     axes = _axes(f"{path}: axes", found.get("axes", {}))

@@ -215,10 +215,11 @@ def _remedy(odd, labelled):
 
 # %% ../../nbs/io/columns.ipynb #eb213955
 def as_list(
-    names,  # one name, several, or None
+    names,  # one name, text or a number, several, or None
 ) -> list:
     "Names as a list."
-    return [] if names is None else [names] if isinstance(names, str) else list(names)
+    one = isinstance(names, str) or not hasattr(names, "__iter__")
+    return [] if names is None else [names] if one else list(names)
 
 
 def check_unique(
@@ -239,13 +240,27 @@ def named_columns(
     where: str,  # the file or array, for an error
 ) -> list[str]:
     "The columns that an argument names, in that order."
-    ends = dict(first=names[0], last=names[-1])
-    found = [str(a) if str(a) in names else ends.get(a, a) for a in as_list(asked)]
+    ends = dict(first=names[0], last=names[-1]) if names else {}
+    found = [str(a) if str(a) in names else ends.get(str(a), a) for a in as_list(asked)]
     for a in found:
         if a not in names:
             shown = ", ".join(quoted(n) for n in names[:4]) + ", …" * (len(names) > 4)
             raise ValueError(f"{what}={quoted(a)} names no column of {where}: it has {shown}")
     return found
+
+# %% ../../nbs/io/columns.ipynb #56f631d2
+def one_column(
+    names: list[str],  # of all columns
+    asked,  # a name; "first" and "last" too
+    what: str,  # name of the argument
+    where: str,  # the file or array, for an error
+) -> str:
+    "The one column that an argument names."
+    found = named_columns(names, asked, what, where)
+    if len(found) != 1:
+        shown = f"{what}={quoted(asked)} names {len(found)} columns of {where}"
+        raise ValueError(f"{shown}: {what}= is one column")
+    return found[0]
 
 # %% ../../nbs/io/columns.ipynb #dbff1566
 _PLURAL = dict(holds="hold", breaks="break", counts="count") | {"is": "are"}
@@ -315,7 +330,7 @@ def choose_columns(
     if label == "auto":
         label = _auto_label(rest, column_of, text_of, where)
     elif label is not None:
-        (label,) = named_columns(rest or names, label, "label", where)
+        label = one_column(rest or names, label, "label", where)
     samples = [n for n in rest if n != label]
     if not samples:
         raise ValueError(

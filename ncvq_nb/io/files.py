@@ -16,7 +16,7 @@ import numpy as np
 from ..data import Dataset, check_series
 from .text_cells import clean_marks, number_of
 from .columns import LABEL_NAMES, Columns, as_list, check_unique
-from .columns import choose_columns
+from .columns import choose_columns, one_column
 from .dialects import check_file
 from .frames import check_rows, is_frame
 from .gaps import to_one_length, trimmed
@@ -52,6 +52,20 @@ def _levelled(frame, label):
     parts = dict(X_train=frame.drop(columns=found[:1]), y_train=frame[found[0]])
     return Found(parts, f"labels: column {found[0][0]}")
 
+# %% ../../nbs/io/files.ipynb #6d4207cc
+_OUT = "take these columns out first, frame.drop(columns=…, level=0)"
+_ONE_LEVEL = "give it one, frame.columns = [' '.join(map(str, c)).strip() for c in frame.columns]"
+_APART = "take that column out first, and pass both to Dataset(name, X_train=, groups_train=)"
+_INSTEAD = dict(drop=_OUT, id=_OUT, time=_ONE_LEVEL, value=_ONE_LEVEL, groups=_APART)
+
+
+def _check_levels(frame, where, asked):
+    "Refuse arguments that name columns where these have two levels."
+    n = getattr(frame.columns, "nlevels", 1)
+    for k in [k for k, v in asked.items() if n > 1 and as_list(v)]:
+        found = f"{where}: {k}= is for data frames with one level of columns: this one has {n}"
+        raise ValueError(f"{found}; {_INSTEAD[k]}")
+
 # %% ../../nbs/io/files.ipynb #7c94822a
 def _rows_named(frame, asked, where):
     "A data frame whose rows have no names, those that are asked for being columns."
@@ -74,7 +88,8 @@ def read_frame(
     where: str = "frame",  # what an error calls it
 ) -> Found:
     "Series and labels of a data frame."
-    frame = _rows_named(frame, {label, *as_list(id), *as_list(time), *as_list(groups)}, where)
+    _check_levels(frame, where, dict(drop=drop, id=id, time=time, value=value, groups=groups))
+    frame = _rows_named(frame, {n for v in (label, id, time, groups) for n in as_list(v)}, where)
     if getattr(frame.columns, "nlevels", 1) > 1:
         return _levelled(frame, label)
     keys, names = {str(c): c for c in frame.columns}, [str(c) for c in frame.columns]
@@ -88,8 +103,9 @@ def read_frame(
         found = read_long(names, column_of, time=time, value=value, groups=groups, **asked)
         parts = dict(X_train=found.X, y_train=found.labels, groups_train=found.groups)
         return Found(parts, found.said, channels=found.channels)
-    asked["id"] = list(dict.fromkeys([*as_list(id), *as_list(groups)]))
-    if label == "auto" and not (drop or asked["id"]):
+    whom = None if groups is None else one_column(names, groups, "groups", where)
+    asked["id"] = list(dict.fromkeys([*map(str, as_list(id)), *as_list(whom)]))
+    if label == "auto" and not (as_list(drop) or asked["id"]):
         check_wide(names, column_of, where)
     chosen = choose_columns(names, column_of, **asked)
     places = split_channels(chosen.samples)
@@ -97,8 +113,8 @@ def read_frame(
     X = check_series(samples, name=where, missing=True)
     y = None if chosen.label is None else frame[keys[chosen.label]]
     parts = dict(X_train=X.reshape(len(X), len(places), -1), y_train=y)
-    if groups is not None:
-        parts["groups_train"] = frame[keys[groups]]
+    if whom is not None:
+        parts["groups_train"] = frame[keys[whom]]
     return Found(parts, chosen.said(), chosen, channels=channel_stems(chosen.samples))
 
 # %% ../../nbs/io/files.ipynb #1b469f53
@@ -139,6 +155,8 @@ def _read_file(path, label, missing=None, like=None, train_only=False, **asked):
         return Found(dict(X_train=X, y_train=y))
     if kind == ".parquet":
         return read_frame(read_parquet(path), label, where=str(path), **asked)
+    if asked.get("groups") is not None:
+        asked["groups"] = str(asked["groups"])  # a number stands for the column of that name
     if kind == ".arff":
         names, rows, nominal = read_arff(path)
         label = nominal if label == "auto" and nominal else label
@@ -185,7 +203,8 @@ def read_source(
         where, missing = source, asked["missing"]
         found = _read_file(source, label, **asked)
     marks = clean_marks(missing)
-    parts = {k: v for k, v in found.parts.items() if v is not None and (label or k[0] != "y")}
+    parts = {k: v for k, v in found.parts.items() if v is not None}
+    parts = {k: v for k, v in parts.items() if label is not None or k[0] != "y"}
     with naming(where):
         for k in [k for k in parts if k[0] == "X"]:
             parts[k] = _without_marks(parts[k], marks)

@@ -31,9 +31,26 @@ class Heading(NamedTuple):
 
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?")
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[ T].*)?|\d{4}-\d\d")
+_DATE = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[ T].*)?|\d{4}-\d\d|(?:1[89]|2[01])\d\d(?:_\d\d?){1,5}"
+)
 
 
+def _number(name):
+    "The finite number that a name is, or None; 1_2 is none, though Python reads twelve."
+    try:
+        number = np.nan if "_" in name else float(name)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _spelled(name):
+    "A date as NumPy reads it, one with underscores, such as 2020_01 or 2020_01_31_12, too."
+    parts = [p.zfill(2) for p in name.split("_")]
+    return "-".join(parts[:3]) + "T" * (len(parts) > 3) + ":".join(parts[3:])
+
+# %% ../../nbs/io/headings.ipynb #5745f369
 def take_apart(
     name: str,  # of a column
 ) -> Heading:
@@ -41,15 +58,13 @@ def take_apart(
     name = name.strip()
     if len(name) > 200:
         return Heading(None)
-    try:
-        return Heading("#", float(name))
-    except ValueError:
-        pass
+    if (number := _number(name)) is not None:
+        return Heading("#", number)
     if m := _CLOCK.fullmatch(name):
         return Heading("#:#", 3600 * int(m[1]) + 60 * int(m[2]) + float(m[3] or 0))
     if _DATE.fullmatch(name):
         try:
-            return Heading("date", float(np.datetime64(name, "us").astype(int)))
+            return Heading("date", float(np.datetime64(_spelled(name), "us").astype(int)))
         except ValueError:
             return Heading("date")
     if m := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)(\D*)", name):

@@ -86,6 +86,7 @@ def _as_text(a, name, missing):
             found = f"{name} holds bytes that are no UTF-8 text ({e.reason})"
             raise ValueError(f"{found}: use strings") from e
     a = np.asarray(a).astype(str)
+    a = a.astype(f"U{max(np.char.str_len(a).max(initial=0), 1)}")  # no wider than they are
     names = np.unique(a).tolist()
     if absent := [v for v in names if marks_missing(v, missing)]:
         i = int(np.flatnonzero(np.isin(a, absent))[0])

@@ -6,13 +6,14 @@
 __all__ = ['LongTable', 'read_long']
 
 # %% ../../nbs/io/long.ipynb #aea52324
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 # %% ../../nbs/io/long.ipynb #5a4b522f
-from .cells import cell_numbers
-from .columns import LABEL_NAMES, as_list, named_columns
+from .cells import cell_numbers, is_nothing
+from .columns import LABEL_NAMES, as_list, named_columns, one_column
 from .headings import pattern_of, shown_name
 from .wording import quoted
 
@@ -25,19 +26,25 @@ def _runs(a):
     return ends if alike and np.diff(ends).min() > 2 else None
 
 
+def _differences(t):
+    "From each point in time to the next, in seconds where they are dates."
+    d = np.diff(t)
+    return d / np.timedelta64(1, "s") if d.dtype.kind == "m" else d
+
+
 def _begins_anew(a, t):
     "Whether `t` rises by the same steps in every run of `a`."
     ends = _runs(a)
     if ends is None:
         return False
-    steps = [np.diff(t[i:j]) for i, j in zip(ends, ends[1:])]
+    steps = [_differences(t[i:j]) for i, j in zip(ends, ends[1:])]
     n = min(map(len, steps))
-    return all((s > 0).all() and np.allclose(s[:n], steps[0][:n]) for s in steps)
+    return all((s > 0).all() and np.allclose(s[:n], steps[0][:n], atol=0) for s in steps)
 
 
 def _crossed(a, t):
     "Whether each value of `a` meets each of `t`, whole numbers or dates, once."
-    if not (t == np.round(t)).all():
+    if t.dtype.kind != "M" and not (t == np.round(t)).all():
         return False
     values, i = np.unique(a, return_inverse=True)
     times, j = np.unique(t, return_inverse=True)
@@ -75,20 +82,50 @@ def looks_long(
     return None
 
 # %% ../../nbs/io/long.ipynb #c5cf6314
+_ZONE = re.compile(r"(.*\d[T ]\d\d[\d:.]*) ?(?:Z|([+-])(\d\d):?(\d\d)?(?::(\d\d))?)")
+
+
+def _without_zone(text):
+    "A date without its zone, and by how many seconds its clock is ahead of UTC."
+    m = _ZONE.fullmatch(text)
+    if m is None:
+        return text, 0
+    hours, minutes, seconds = (int(v or 0) for v in m.groups()[2:])
+    ahead = 3600 * hours + 60 * minutes + seconds
+    return m[1], -ahead if m[2] == "-" else ahead
+
+
+def _as_dates(a):
+    "Dates (n,) in nanoseconds, or where those end in microseconds; None where one is missing."
+    ahead = 0
+    if a.dtype.kind in "UT":
+        clocks = [_without_zone(v) for v in a.tolist()]
+        a = np.array([clock for clock, _ in clocks], str)
+        ahead = np.array([s for _, s in clocks], "timedelta64[s]")
+    dates = a.astype("datetime64[us]")
+    if np.isnat(dates).any():
+        return None
+    us = dates.astype(np.int64)
+    least, most = int(us.min(initial=0)), int(us.max(initial=0))
+    near = most - least < 9.2e15  # else nanoseconds, or their differences, overflow
+    return (a.astype("datetime64[ns]") if near else dates) - ahead
+
+# %% ../../nbs/io/long.ipynb #efabe807
 def _as_time(values):
-    "Points in time as float64 (n,), or None where they are neither numbers nor dates."
+    "Points in time (n,), numbers or dates; None where they are neither."
     text = any(isinstance(v, str) for v in values)
     a = np.array(list(values), object) if text else np.asarray(values)
+    if a.dtype == object and (numbers := cell_numbers(a)) is not None:
+        a = numbers
     if a.dtype.kind in "iuf":
-        return a.astype(float) if np.isfinite(a).all() else None
+        whole = a.dtype.kind != "f" and np.abs(a.astype(float)).max(initial=0) < 2.0**62
+        return a.astype(np.int64 if whole else float) if np.isfinite(a).all() else None
     try:
         if a.dtype.kind == "O" and any(len(str(v)) > 64 for v in a):
             return None
-        a = a.astype(str) if a.dtype.kind in "OT" else a
-        dates = a.astype("datetime64[us]")
+        return _as_dates(a.astype(str) if a.dtype.kind in "OT" else a)
     except (ValueError, TypeError):
         return None
-    return None if np.isnat(dates).any() else dates.astype(np.int64) / 1e6  # seconds
 
 # %% ../../nbs/io/long.ipynb #bf46d070
 def check_wide(
@@ -114,7 +151,7 @@ class LongTable(NamedTuple):
 
     X: np.ndarray  # (n, channels, length) float64, NaN where a sample is missing, or behind the end
     labels: list | None  # one for each series, as they are in the table
-    ids: list  # of the series
+    ids: list  # of the series, as text
     groups: list | None  # whom they are of, or None
     said: str  # what was taken for what
     channels: list | None  # the columns of values, in order, where there are several
@@ -122,17 +159,16 @@ class LongTable(NamedTuple):
 
 def _order(keys, times, where):
     "The rows of each series in the order of time, an array (l_i) each, and the first of each."
-    names, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))[which.ravel()]  # series in the order they come in
-    order = np.lexsort((times, rank))
-    first = np.sort(first)
-    rows = np.split(order, np.cumsum(np.bincount(rank))[:-1])
-    shown = [quoted(str(keys[i])) for i in first]
+    place = {}
+    rank = np.array([place.setdefault(k, len(place)) for k in keys])  # in the order they come in
+    first = np.unique(rank, return_index=True)[1]
+    rows = np.split(np.lexsort((times, rank)), np.cumsum(np.bincount(rank))[:-1])
+    shown = [quoted(" / ".join(keys[i])) for i in first]
     longest = max(range(len(rows)), key=lambda i: len(rows[i]))
     T = times[rows[longest]]
-    steps = np.diff(T)
+    steps = _differences(T)
     for i, row in enumerate(rows):
-        t, s = times[row], np.diff(times[row])
+        t, s = times[row], _differences(times[row])
         if (s <= 0).any():
             raise ValueError(
                 f"{where}: series {shown[i]} has two rows for one time: drop one of them"
@@ -142,8 +178,7 @@ def _order(keys, times, where):
                 f"{where}: series {shown[i]} has uneven steps in time, from {s.min():g} to "
                 f"{s.max():g}: resample it to equal steps first"
             )
-        alike = np.array_equal(t, T[: len(t)]) or np.allclose(s, steps[: len(s)], rtol=1e-3)
-        if not alike:
+        if not np.allclose(s, steps[: len(s)], rtol=1e-3, atol=0):
             raise ValueError(
                 f"{where}: series {shown[i]} has other steps in time than {shown[longest]}: "
                 "resample them to the same steps first"
@@ -200,15 +235,18 @@ def _roles(names, id, time, value, label, aside, where):
         raise ValueError(f"{found}; if all rows are of one series, cut it into windows first")
     if time is None:
         raise ValueError(f"{where}: a long table needs time= as well, the column that says when")
-    keys, (when,) = named_columns(names, id, "id", where), named_columns(names, time, "time", where)
+    keys, when = named_columns(names, id, "id", where), one_column(names, time, "time", where)
     values = named_columns(names, value, "value", where)
+    if twice := [v for v in values if values.count(v) > 1]:
+        found = f"{where}: value= names the column {quoted(twice[0])} twice"
+        raise ValueError(f"{found}: each channel is a column of its own")
     aside = {*keys, when, *values, *named_columns(names, aside, "drop", where)}
     rest = [n for n in names if n not in aside]
     if label == "auto":
         like = [n for n in rest if n.strip().lower() in LABEL_NAMES]
         label = like[0] if like else None
     elif label is not None:
-        (label,) = named_columns(rest or names, label, "label", where)
+        label = one_column(rest or names, label, "label", where)
     rest = [n for n in rest if n != label]
     if not values:
         values, rest = rest, []
@@ -219,6 +257,31 @@ def _roles(names, id, time, value, label, aside, where):
         ways = "add it to value= as a channel, pass it as label=, or leave it out by drop="
         raise ValueError(f"{where}: {what}: {ways}")
     return keys, when, values, label
+
+# %% ../../nbs/io/long.ipynb #d3d5d2ea
+def _keys(columns, where):
+    "Which series each row is of, a tuple of text; `columns` is name → cells."
+    for name, cells in columns.items():
+        for i, v in enumerate(cells):
+            if is_nothing(v) or isinstance(v, str) and not v.strip():
+                raise ValueError(
+                    f"{where}: the id column {quoted(name)} is empty in row {i}, counted from 0: "
+                    "fill it in, or leave such rows out"
+                )
+    return list(zip(*(map(str, cells) for cells in columns.values())))
+
+
+def _times(cells, name, where):
+    "The points in time in a column, or an error that shows the first cell that is none."
+    if (times := _as_time(cells)) is not None:
+        return times
+    cells = list(cells)
+    alone = (i for i, v in enumerate(cells) if _as_time([v]) is None)
+    beside = (i for i, v in enumerate(cells) if _as_time([str(v)]) is None)  # a number by dates
+    i = next(alone, None)
+    i = next(beside, 0) if i is None else i
+    found = f"{where}: the time {quoted(name)} holds {quoted(str(cells[i]))} in row {i}"
+    raise ValueError(f"{found}, counted from 0: numbers or dates are read")
 
 # %% ../../nbs/io/long.ipynb #04985e74
 def read_long(
@@ -235,24 +298,22 @@ def read_long(
     where: str = "X",  # the file or frame, for an error
 ) -> LongTable:
     "The series of a table with a row for each time step."
+    groups = None if groups is None else one_column(names, groups, "groups", where)
     aside = as_list(drop) + as_list(groups)
     keys, when, values, label = _roles(names, id, time, value, label, aside, where)
-    times = _as_time(column_of(when))
-    if times is None:
-        shown = quoted(str(np.asarray(column_of(when)).flat[0]))
-        raise ValueError(
-            f"{where}: the time {quoted(when)} holds {shown}: numbers or dates are read"
-        )
+    if not len(column_of(when)):
+        raise ValueError(f"{where}: the long table is empty: it needs a row for each time step")
     text_of = text_of or column_of
-    ids = np.array([" / ".join(map(str, k)) for k in zip(*map(text_of, keys))], object)
-    rows, first = _order(ids, times, where)
-    X = _values({v: column_of(v) for v in values}, rows, ids[first], where)
+    series = _keys({k: text_of(k) for k in keys}, where)
+    rows, first = _order(series, _times(column_of(when), when, where), where)
+    ids = [" / ".join(series[i]) for i in first]
+    X = _values({v: column_of(v) for v in values}, rows, ids, where)
     labels, whom = (
-        None if name is None else _one_each(text_of(name), rows, ids[first], name, where)
+        None if name is None else _one_each(text_of(name), rows, ids, name, where)
         for name in (label, groups)
     )
     said = "no labels" if label is None else f"labels: column {shown_name(label)}"
     said += f"; series: {_listed(keys)} ({len(first)})"
     said += f"; time: {shown_name(when)} ({_steps(rows)} steps); samples: {_listed(values)}"
     several = values if len(values) > 1 else None
-    return LongTable(X, labels, ids[first].tolist(), whom, said, several)
+    return LongTable(X, labels, ids, whom, said, several)

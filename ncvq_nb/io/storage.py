@@ -268,6 +268,7 @@ def write_with_checksum(
 ):
     "Write a file, and its checksum beside it, each wholly or not at all."
     path = Path(path)
+    _checksum_file(path).unlink(missing_ok=True)  # it is not that of what comes now
     write_file(path, content)
     write_atomically(_checksum_file(path), f"{content_digest(content)}  {path.name}\n")
 

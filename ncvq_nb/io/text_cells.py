@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/io/text_cells.ipynb #cef7b2b1
 import re
+from numbers import Real
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def clean_marks(
     "Marks for a missing value as the functions here take them."
     if missing is None:
         return MISSING
-    if isinstance(missing, (str, int, float)):
+    if isinstance(missing, (str, Real)):
         missing = [missing]
     return tuple(str(m).strip().lower() for m in missing)
 
