@@ -9,6 +9,7 @@ __all__ = ['METHODS', 'run_cell', 'run_grid', 'on_cluster']
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from inspect import signature
@@ -139,7 +140,8 @@ def _cells(datasets, settings, seeds, folder, **rest):
     "The product, each cell with a folder of its own."
     folder = Path(folder).absolute()  # workers may have another working directory
     cells, kinds = [], (str, Path, Dataset)
-    datasets = [datasets] if isinstance(datasets, kinds) else list(datasets)
+    alone = isinstance(datasets, kinds) or not isinstance(datasets, Iterable)
+    datasets = [datasets] if alone else list(datasets)
     if wrong := [d for d in datasets if not isinstance(d, kinds)] or not datasets:
         found = type(wrong[0]).__name__ if datasets else "none"
         raise TypeError(f"datasets must be names, paths of files or data sets, found {found}")
