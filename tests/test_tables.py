@@ -329,6 +329,10 @@ def test_subject_and_diagnosis(tmp_path):
     data = read_text(tmp_path, text, groups="subject", test_fraction=0.3)
     assert len(set(data.groups_test)) == 1 and len(data.X_test) == 4
     assert not set(data.groups_train) & set(data.groups_test)
+    first = read_text(tmp_path, text, groups="first", test_fraction=0.3)
+    assert np.array_equal(first.groups_train, data.groups_train)
+    with says("groups=", "names no column of", "it has 'subject', 't0'"):
+        read_text(tmp_path, text, groups=["subject", "t0"])
 
 
 def test_names_of_columns_are_shown_as_text(tmp_path):

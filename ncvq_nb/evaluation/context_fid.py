@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..engine.parameters import check_parameters, or_none, whole_number
+from ..engine.parameters import check_parameters, or_none, truth_value, whole_number
 from ..engine.progress import progress_bar
 from ..engine.runtime import derived_seed, find_device, own_state
 from .window_sets import check_windows
@@ -232,7 +232,7 @@ def context_fid(
     verbose: bool = False,  # show progress
 ) -> np.ndarray:  # (n_runs,) scores, whose mean is reported
     "Context-FID (Jeha et al. 2022, section 4) with the settings of Diffusion-TS (2024)."
-    check_parameters(dict(n_runs=n_runs, n_steps=n_steps), _RULES)
+    check_parameters(dict(n_runs=n_runs, n_steps=n_steps, scale=scale), _RULES)
     real, new = check_windows(real, new=new, scale=scale)
     steps = encoder_steps(real) if n_steps is None else n_steps
     base = derived_seed(random_state, "window scores")
@@ -242,4 +242,4 @@ def context_fid(
         return context_fid_runs(real, [new], seeds, **how)[0]
 
 
-_RULES = dict(n_runs=whole_number(1), n_steps=or_none(whole_number(1)))
+_RULES = dict(n_runs=whole_number(1), n_steps=or_none(whole_number(1)), scale=truth_value())

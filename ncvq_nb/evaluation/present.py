@@ -19,7 +19,7 @@ from ..drawing.style import Figure, save_figure
 from ..drawing.tokens import plot_codebook, plot_tokens
 from ..engine.runtime import seed_from
 from ..estimator.model_folder import check_target
-from .checks import check_evaluation
+from .checks import check_classifier, check_evaluation
 from .evaluate import evaluate
 from .report import Report
 from .session import check_model_data
@@ -153,7 +153,7 @@ def present(
     "Save a model, every picture of it and its report."
     signature(evaluate).bind(model, data, **settings)
     check_evaluation(**{k: v for k, v in settings.items() if k != "cache_dir"})
-    check_model_data(model, data)
+    check_classifier(settings.get("fcn"), *check_model_data(model, data)[:2])
     folder = place_for_folder(folder, "folder")
     check_target((folder / "model").absolute())
     folder.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def _evenly_spaced(cells, least=3):
     if None in numbers or len(numbers) < least or not np.isfinite(numbers).all():
         return False
     steps = np.diff(numbers)
-    return steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-3)
+    return steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0)
 
 
 def _whole(cell):

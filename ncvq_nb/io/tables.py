@@ -16,7 +16,7 @@ import numpy as np
 # %% ../../nbs/io/tables.ipynb #028cf18e
 from .text_cells import check_equal_lengths, clean_marks, labels_from_text, parse_floats
 from .text_cells import number_of, read_column
-from .columns import Columns, as_list, choose_columns, named_columns
+from .columns import Columns, as_list, choose_columns, named_columns, one_column
 from .dialects import Rows, has_header, read_rows
 from .headings import channel_stems, sample_names, split_channels, unnamed
 from .wording import quoted
@@ -135,6 +135,8 @@ def make_table(
     if asked["time"] is not None or asked["value"] is not None:
         return _long_table(names, cells, path, asked)
     label, drop, groups = asked["label"], asked["drop"], asked["groups"]
+    if groups is not None:
+        groups = one_column(names, groups, "groups", path)
     id = as_list(asked["id"])
     id += [groups] if groups is not None and groups not in id else []
     aside = named_columns(names, drop, "drop", path) + named_columns(names, id, "id", path)

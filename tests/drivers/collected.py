@@ -2,9 +2,10 @@
 
     python tests/drivers/collected.py runs/thesis_tokens --out nbs/results/thesis_runs.csv
 
-The grid's folder is one that `ncvq_grid` filled. Where its file declares no axis of priors, they
-are noted as those that start as the codebook; where the self-supervised loss ended is added as a
-metric. Runs that the table has under the same data set, setting and seed are replaced.
+The grid's folder is one that `ncvq_grid` filled. Where its file declares no axis of priors or of
+weights, those of the thesis are noted: priors that start as the codebook, and 0.1 for the second
+view's reconstruction; where the self-supervised loss ended is added as a metric. Runs that the
+table has under the same data set, setting and seed are replaced.
 """
 
 import argparse
@@ -19,9 +20,16 @@ from ncvq_nb.io.storage import write_with_checksum
 KEY = ("dataset", "setting", "seed")
 
 
+def noted(row):
+    "The row with the values of axes that its grid did not declare."
+    weight = "" if row["method"] == "naive" else "0.1"
+    axes = dict(prior="codebook", aug_weight=weight)
+    return row | {k: row.get(k) or v for k, v in axes.items()}
+
+
 def of_grid(folder):
     "The rows of a grid, with its losses."
-    rows = [r | {"prior": r["prior"] or "codebook"} for r in Results.read(folder).tidy()]
+    rows = map(noted, Results.read(folder).tidy())
     return with_metric(RunTable(rows), final_losses(folder), "SSL loss")
 
 
@@ -38,8 +46,8 @@ def main():
     p.add_argument("--out", type=Path, required=True, help="the table, which is there")
     args = p.parse_args()
     with open(args.out, newline="") as file:
-        rows = csv.DictReader(file)
-        names, kept = rows.fieldnames, list(rows)
+        kept = [noted(r) for r in csv.DictReader(file)]
+    names = list(kept[0])
     for folder in args.grids:
         added = [{k: as_text(r[k]) for k in names} for r in of_grid(folder)]
         replaced = {tuple(r[k] for k in KEY) for r in added}
