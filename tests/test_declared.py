@@ -86,6 +86,9 @@ def test_the_experiments_of_the_results_are_those_of_the_thesis():
         assert {k for k in full if full[k] != own[k]} == {"finetune_codebook"}
     tokens = read_grid(RESULTS / "thesis_tokens.toml")["settings"]
     assert tokens == {k: found["settings"][k] for k in ("naive", "barlow-warp", "vibcreg-warp")}
+    for name, params in read_grid(RESULTS / "thesis_weights.toml")["settings"].items():
+        method, weight = name.rsplit("-", 1)
+        assert params == found["settings"][method] | dict(aug_weight=float(weight))
 
 
 def test_combinations_that_do_not_apply_are_formed_once():

@@ -133,7 +133,8 @@ class RunTable(list):
         rows = [[s, *(len(count.get((s, v), ())) or "–" for v in variants)] for s in sets]
         if not rows:
             return "no runs yet"
-        facts = (f"{c}: {listed(self.distinct(c), 12, str)}" for c in self.axes() + ["version"])
+        known = {c: [v for v in self.distinct(c) if v != ""] for c in self.axes() + ["version"]}
+        facts = (f"{c}: {listed(values, 12, str)}" for c, values in known.items())
         text = markdown_table(["runs", *variants], rows, "l" + "r" * len(variants))
         return f"{text}\n\n{markdown_line('; '.join(facts))}."
 
