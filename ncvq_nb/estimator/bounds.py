@@ -75,6 +75,14 @@ def _map(f, X):
     return found.astype(float).reshape(n, l, c).transpose(0, 2, 1)
 
 
+def _shown(transformer):
+    "What an error calls it: its name, if it has one here."
+    try:
+        return repr(saved_name(transformer))
+    except ValueError:
+        return shortened(str(transformer), 80)
+
+
 def transformed(
     transformer,  # a fitted transformer of scikit-learn, or None
     X: np.ndarray,  # (n, c, l) float32, in the units of the data
@@ -87,7 +95,7 @@ def transformed(
     if len(bad := np.argwhere(~np.isfinite(Z) & np.isfinite(X))):
         i, j, t = bad[0]
         raise ValueError(
-            f"transformer {shortened(str(transformer), 80)} makes {Z[i, j, t]} of the value "
+            f"transformer {_shown(transformer)} makes {Z[i, j, t]} of the value "
             f"{X[i, j, t]:g} in series {i}, channel {j}, time step {t}: take one that is defined "
             "for all values of X ('log' above 0, 'log1p' above -1, 'logit' between 0 and 1), or "
             "leave these series out"
@@ -102,7 +110,7 @@ def _check_inverse(transformer, X, Z):
     if len(bad := np.flatnonzero(~(lost <= 0.01 * scale))):
         j = bad[0]
         raise ValueError(
-            f"transformer {shortened(str(transformer), 80)} does not come back: "
+            f"transformer {_shown(transformer)} does not come back: "
             f"inverse_transform(transform(X)) is off by {lost[j]:.3g} in channel {j}, whose "
             f"standard deviation is {np.nanstd(X[:, j]):.3g}. A FunctionTransformer needs its "
             "inverse_func; others may keep too little of X"
@@ -199,7 +207,7 @@ def restored(
     X = bounded(model, X)
     if not np.isfinite(X).all():
         raise ValueError(
-            f"transformer {shortened(str(transformer), 80)} makes values of a series that are no "
+            f"transformer {_shown(transformer)} makes values of a series that are no "
             "finite float32 numbers: clip='train' cuts them off"
         )
     return X
