@@ -33,7 +33,7 @@ def foreground():
 
 def test_an_evaluation_ends_between_two_parts_where_its_thread_is_to_end():
     "A thread of a grid hears what the main thread heard."
-    asked, model = [], SimpleNamespace(sample=lambda n, random_state: X[:n])
+    asked, model = [], SimpleNamespace(sample=lambda n, y=None, random_state=None: X[:n])
 
     def heard():
         asked.append(True)

@@ -442,7 +442,7 @@ def test_braces_are_as_wide_as_what_they_name(site, browser):
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         found = [covered(page.screenshot(clip=c)) for c in page.evaluate(BRACES)]
-        assert len(found) == 5 and min(found) > 0.95, (scheme, found)
+        assert len(found) == 6 and min(found) > 0.95, (scheme, found)
     page.close()
 
 

@@ -72,7 +72,9 @@ def errors(folder, rank):
 def command(folder):
     "What `ncvq_train` prints; it leaves FOLDER/out/model."
     X, y = walks()
-    np.savez(folder / "data.npz", X=X, y=y)
+    own = folder / f"data-{os.getpid()}.npz"  # the other process may be reading
+    np.savez(own, X=X, y=y)
+    own.replace(folder / "data.npz")
     options = [f"--{k}={v}" for k, v in {**TINY, **SETTINGS}.items()]
     options += ["--log_with=tensorboard"] if LOGGED else []
     printed = io.StringIO()
