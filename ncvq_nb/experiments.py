@@ -142,8 +142,9 @@ def _cells(datasets, settings, seeds, folder, **rest):
     cells, kinds = [], (str, Path, Dataset)
     alone = isinstance(datasets, kinds) or not isinstance(datasets, Iterable)
     datasets = [datasets] if alone else list(datasets)
-    if wrong := [d for d in datasets if not isinstance(d, kinds)] or not datasets:
-        found = type(wrong[0]).__name__ if datasets else "none"
+    wrong = [type(d).__name__ for d in datasets if not isinstance(d, kinds)]
+    if wrong or not datasets:
+        found = wrong[0] if wrong else "none"
         raise TypeError(f"datasets must be names, paths of files or data sets, found {found}")
     for data in datasets:
         name = dataset_name(data)
