@@ -155,8 +155,11 @@ def test_bad_input_is_named(tmp_path):
         mean_estimate([[1.0]])
     with says("confidence must be between 0 and 1", "95"):
         mean_difference([1], [2], 95)
-    with says("how must be 'mean', 'max' or 'min'", "'best'"):
+    with says("how must be one of 'mean', 'max', 'min'", "'best'"):
         replication([1, 2], how="best")
+    for m in (0, -1, 2.5):
+        with says("m must be a whole number of at least 1", str(m)):
+            replication([1, 2], m=m)
     path = tmp_path / "p.csv"
     head = "table,aggregate,dataset,method,augmentation,metric,value"
     path.write_text(f"# remark\n{head}\n1,mean,a,b,c,d,x\n")

@@ -25,7 +25,7 @@ n_cas = 2
 fcn = { max_steps = 3 }
 
 [axes.method]
-naive = { ssl = "none" }
+naive = { ssl = "None" }
 barlow = { ssl = "barlow", aug_weight = 0.05 }
 
 [axes.augment]
@@ -117,7 +117,7 @@ WRONG = [
     ("n_cas = 2", "n_cas = -1", "evaluation.n_cas must be None or a whole number of at least 0"),
     ("n_cas = 2", "n_cass = 2", "evaluation has 'n_cass'; allowed are n_samples"),
     ("max_steps", "max_step", "evaluation.fcn has 'max_step', which is no setting"),
-    ('ssl = "none"', 'ssl = "nine"', "axes.method.naive.ssl must be one of None, 'barlow'"),
+    ('ssl = "None"', 'ssl = "nine"', "axes.method.naive.ssl must be one of None, 'barlow'"),
     ('augment = "warp"', 'augment = "wrap"', "axes.augment.warp.augment must be"),
     ('["barlow"]', '["barlo"]', "axes.augment.where.method must be an array of its values"),
     ("where = { method", "where = { methods", "axes.augment.where must be a table of axes above"),

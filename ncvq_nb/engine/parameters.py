@@ -7,6 +7,7 @@ __all__ = ['Rule', 'check_parameters', 'is_real', 'whole_number', 'number_from',
            'truth_value', 'one_of', 'or_none', 'one_or_pair', 'per_band']
 
 # %% ../../nbs/engine/parameters.ipynb #96b26a91
+import math
 import numbers
 from collections.abc import Callable
 from typing import NamedTuple
@@ -34,8 +35,13 @@ def check_parameters(
 
 # %% ../../nbs/engine/parameters.ipynb #5d7f2c10
 def is_real(v) -> bool:
-    "Is it a finite real number?"
-    return isinstance(v, numbers.Real) and not isinstance(v, bool) and bool(np.isfinite(v))
+    "Is it a finite real number, as Python or NumPy have them?"
+    if isinstance(v, bool) or not isinstance(v, (int, float, np.integer, np.floating)):
+        return False  # a fraction is a real number, but neither PyTorch nor JSON knows it
+    try:
+        return math.isfinite(v)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def whole_number(low: int) -> Rule:

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import t
 
 # %% ../../nbs/evaluation/comparison.ipynb #0ca2ca30
+from ..engine.parameters import check_parameters, one_of, whole_number
 from .report import format_number
 from .run_table import RunTable, by_thesis, mean_values
 from ..io.markup import markdown_line, markdown_table, markdown_text
@@ -124,8 +125,8 @@ def replication(
 ) -> Estimate:  # the statistic of ours, and where that of m more runs of ours would lie
     "Prediction interval for the statistic of further runs."
     v, confidence = numbers(values, "values"), check_confidence(confidence)
-    if how not in _BEST:
-        raise ValueError(f"how must be 'mean', 'max' or 'min', found {quoted(how)}")
+    rules = dict(m=whole_number(1), how=one_of(*_BEST))
+    check_parameters(dict(m=m, how=how), rules)
     if not len(v):
         return Estimate(math.nan, math.nan, math.nan, 0)
     value = float(_BEST[how](v))

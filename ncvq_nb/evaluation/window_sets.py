@@ -41,7 +41,8 @@ def check_windows(
     for name, X in sets.items():
         if len(X) < 10:
             found = f"{name} has {len(X)} windows: at least 10 are needed"
-            raise ValueError(f"{found}, of which two are held out; stride 1 gives the most")
+            more = "recording_windows gives the most with stride=1"
+            raise ValueError(f"{found}, of which two are held out; {more}")
     return unit_scale(*sets.values()) if scale else list(sets.values())
 
 # %% ../../nbs/evaluation/window_sets.ipynb #0b76334d

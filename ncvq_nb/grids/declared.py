@@ -63,7 +63,7 @@ def _value(v):
         return {k: _value(x) for k, x in v.items()}
     if isinstance(v, list):
         return tuple(map(_value, v))
-    return None if v == "none" else v
+    return None if isinstance(v, str) and v.lower() == "none" else v
 
 # %% ../../nbs/grids/declared.ipynb #bd5e5d50
 def _settings(where, found, more=()):
