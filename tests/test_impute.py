@@ -157,3 +157,29 @@ def test_mistakes_are_said_in_one_line(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         call(folder, "bare.npz", tmp_path / "a.npz", "--by_label")
     assert "ncvq_impute: --by_label needs labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", [False, True])
+def test_series_shorter_than_the_models_longest(tmp_path, capsys, label):
+    unequal = [x[0, : 10 + i % 7] for i, x in enumerate(X)]
+    known = tiny(epochs=1).fit(unequal, Y)
+    known.save(tmp_path / "m")
+    short = X[:4, 0, :12].copy()
+    short[0, 3:5] = short[1, 9:] = np.nan
+    cells = np.where(np.isnan(short), "", short.astype(str))
+    with open(tmp_path / "short.csv", "w", newline="") as f:
+        csv.writer(f).writerows([[k, *row] if label else row for k, row in zip(Y, cells)])
+    none = [] if label else ["--label", "none"]
+    call(tmp_path, "short.csv", tmp_path / "whole.csv", "--random_state", 0, *none)
+    assert "5 missing samples in 4 series" in capsys.readouterr().out
+    found, _ = read_series(tmp_path / "whole.csv")
+    want = known.impute(short, random_state=0)[..., :12]
+    assert found.shape == (4, 1, 12) and np.array_equal(found, want)
+    if not label:
+        with pytest.raises(SystemExit):
+            call(tmp_path, "short.csv", tmp_path / "again.csv")
+        assert "no column looks like labels" in capsys.readouterr().err
+    tiny(epochs=1).fit(X[:, :1], Y).save(tmp_path / "m")  # of equal lengths
+    with pytest.raises(SystemExit):
+        call(tmp_path, "short.csv", tmp_path / "again.csv")
+    assert "but those of the model have 1 x 16" in capsys.readouterr().err

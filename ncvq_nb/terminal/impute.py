@@ -31,11 +31,14 @@ def _without_end(found, width):
 def in_shape(
     found: Found,  # what a file holds
     shape: tuple,  # channels and length of a series
+    shorter: bool = False,  # are series that end earlier the model's as well?
 ) -> np.ndarray | None:  # (n, channels, length), NaN where samples are missing; None: it is another
     "Series as a model knows them, however the file parts channels."
     X, width = check_series(found.parts["X_train"], missing=True), int(np.prod(shape))
     if X.shape[1] == 1 and _without_end(found, width):
         X = np.pad(X, ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+    if shorter and X.shape[1] == shape[0] and X.shape[2] < shape[1]:
+        return X
     if X.shape[1:] != shape and X.shape[1:] != (1, width):
         return None
     return X.reshape(-1, *shape)
@@ -94,6 +97,11 @@ def read_gaps(
         X, names = in_shape(found, shape), named_samples(found)
         if X is not None and (known is None or names is None or sorted(known) == sorted(names)):
             break
+    if X is None and model is not None and model.data_.get("lengths") is not None:
+        X = in_shape(found, shape, shorter=True)
+        unsure = errors and found.parts.get("y_train") is None  # a column may be one of labels
+        if X is not None and unsure:
+            raise errors[-1]
     _refuse_others(path, found, X, shape, known)
     check_channels(model, found.channels, str(path))
     return X, found.parts.get("y_train"), names
@@ -137,7 +145,8 @@ def _impute(args):
         known = {str(c): c for c in ([] if model.classes_ is None else model.classes_)}
         classes = np.array([known.get(str(v), v) for v in y])
     how = dict(n_samples=args.n_samples, random_state=args.random_state)
-    full, n = model.impute(X, classes, **how), int(np.isnan(X).sum())
+    full = model.impute(X, classes, **how)[..., : X.shape[-1]]  # as long as they are in the file
+    n = np.isnan(X).sum() - np.isnan(full if args.n_samples is None else full[0]).sum()
     if out.suffix == ".npz":
         write_arrays(out, dict(X=full, y=y))
     else:
