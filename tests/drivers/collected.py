@@ -5,7 +5,8 @@
 The grid's folder is one that `ncvq_grid` filled. Where its file declares no axis of priors or of
 weights, those of the thesis are noted: priors that start as the codebook, and 0.1 for the second
 view's reconstruction; where the self-supervised loss ended is added as a metric. Runs that the
-table has under the same data set, setting and seed are replaced.
+table has under the same data set, setting and seed are replaced. (Where epochs differ and shall
+stand side by side, they need tables of their own.)
 """
 
 import argparse
@@ -18,6 +19,8 @@ from ncvq_nb.evaluation.run_table import RunTable, final_losses, with_metric
 from ncvq_nb.io.storage import write_with_checksum
 
 KEY = ("dataset", "setting", "seed")
+COLUMNS = ["dataset", "setting", "method", "augment", "prior", "seed", "metric", "reference"]
+COLUMNS += ["value", "seconds", "version", "data", "device", "aug_weight"]
 
 
 def noted(row):
@@ -43,17 +46,18 @@ def as_text(value):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("grids", nargs="+", type=Path, help="folders of grids")
-    p.add_argument("--out", type=Path, required=True, help="the table, which is there")
+    p.add_argument("--out", type=Path, required=True, help="the table, begun if missing")
     args = p.parse_args()
-    with open(args.out, newline="") as file:
-        kept = [noted(r) for r in csv.DictReader(file)]
-    names = list(kept[0])
+    kept = []
+    if args.out.exists():
+        with open(args.out, newline="") as file:
+            kept = [noted(r) for r in csv.DictReader(file)]
     for folder in args.grids:
-        added = [{k: as_text(r[k]) for k in names} for r in of_grid(folder)]
+        added = [{k: as_text(r[k]) for k in COLUMNS} for r in of_grid(folder)]
         replaced = {tuple(r[k] for k in KEY) for r in added}
         kept = [r for r in kept if tuple(r[k] for k in KEY) not in replaced] + added
     text = io.StringIO()
-    out = csv.DictWriter(text, names, lineterminator="\n")
+    out = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     out.writeheader()
     out.writerows(kept)
     write_with_checksum(args.out, text.getvalue())
