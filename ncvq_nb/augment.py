@@ -31,6 +31,10 @@ def _rand(x, *shape, generator=None):
 def _randn(x, *shape, generator=None):
     return torch.randn(len(x), *shape, generator=generator, device=x.device, dtype=torch.float32)
 
+
+def _like(x, view):
+    return view.to(x.dtype)  # what was reckoned in float32 at least
+
 # %% ../nbs/02_augment.ipynb #550dda31
 def amplitude_resize(
     x: torch.Tensor,  # (b, c, l) batch of series
@@ -40,7 +44,7 @@ def amplitude_resize(
 ) -> torch.Tensor:  # (b, c, l)
     "Multiply every series by a random factor of its own."
     _check_batch(x)
-    return x * (1 + sigma * _randn(x, 1, 1, generator=generator))
+    return _like(x, x * (1 + sigma * _randn(x, 1, 1, generator=generator)))
 
 # %% ../nbs/02_augment.ipynb #f920e561
 def gaussian_noise(
@@ -51,7 +55,7 @@ def gaussian_noise(
 ) -> torch.Tensor:  # (b, c, l)
     "Add independent noise to every sample."
     _check_batch(x)
-    return x + sigma * _randn(x, *x.shape[1:], generator=generator)
+    return _like(x, x + sigma * _randn(x, *x.shape[1:], generator=generator))
 
 # %% ../nbs/02_augment.ipynb #cb8da9b8
 def flip(
@@ -74,7 +78,7 @@ def slope(
     "Add a straight line through the first sample, with a random slope."
     _check_batch(x)
     i = torch.arange(x.shape[-1], device=x.device)
-    return x + sigma * _randn(x, 1, 1, generator=generator) * i
+    return _like(x, x + sigma * _randn(x, 1, 1, generator=generator) * i)
 
 # %% ../nbs/02_augment.ipynb #d348105f
 def read_at(
@@ -139,7 +143,7 @@ def slice_and_shuffle(
 # %% ../nbs/02_augment.ipynb #bee97ab4
 def _stft(n_fft, x):
     "A transform whose window is no longer than the series."
-    return STFT(min(n_fft, 2 ** int(math.log2(max(x.shape[-1], 4))))).to(x.device)
+    return STFT(min(n_fft, 2 ** int(math.log2(max(x.shape[-1], 2))))).to(x.device)
 
 # %% ../nbs/02_augment.ipynb #3d8fb89a
 def stft_mask(
@@ -159,7 +163,7 @@ def stft_mask(
         i = torch.arange(n, device=x.device)
         inside.append((i >= start) & (i < start + width))
     block = inside[0][:, :, None] & inside[1][:, None]  # (b, f, t)
-    return stft.inverse(u.masked_fill(block[:, None], 0), x.shape[-1])
+    return _like(x, stft.inverse(u.masked_fill(block[:, None], 0), x.shape[-1]))
 
 # %% ../nbs/02_augment.ipynb #0e786cef
 def stft_noise(
@@ -173,7 +177,7 @@ def stft_noise(
     stft = _stft(n_fft, x)
     u = stft(x)  # (b, 2c, f, t)
     factor = 1 + sigma * _randn(u, *u.shape[1:], generator=generator)
-    return stft.inverse(u * factor, x.shape[-1])
+    return _like(x, stft.inverse(u * factor, x.shape[-1]))
 
 # %% ../nbs/02_augment.ipynb #f4982691
 def compose(

@@ -15,7 +15,6 @@ from .drawing.curves import plot_history
 from .drawing.style import save_figure
 from .engine.commands import command_parser, given_settings, run_command
 from .engine.distributed import ProcessGroup
-from .estimator.model_folder import check_target, is_saved_model
 from .estimator.settings import NOISE_RULES, SAMPLING_RULES
 from .evaluation.checks import check_evaluation, check_metrics
 from .evaluation.evaluate import evaluate as evaluate_model
@@ -25,13 +24,13 @@ from .evaluation.window_scores import add_window_scores, model_window_scores
 from .experiments import METHODS, on_cluster, run_grid
 from .generator import NCVQ
 from .grids.declared import dataset_name, read_grid
-from .io.folders import place_for_file, place_for_folder
 from .estimator.names import check_dataset_channels, keep_channels, sample_columns
 from .io.storage import safe_file_name
 from .io.wording import listed
 from .terminal.arguments import COLUMNS, WORDS, add_data, add_decoding, add_model, add_option
-from .terminal.arguments import labels_by_name, model_of, place_for_arrays, read_data
-from .terminal.arguments import write_series
+from .terminal.arguments import add_out, labels_by_name, model_of, read_data, write_series
+from .terminal.places import model_folder, place_for_arrays, place_for_demo
+from .terminal.places import place_for_report, place_for_results, place_for_run
 
 # %% ../nbs/13_cli.ipynb #a7f92fbc
 def _train_parser():
@@ -63,8 +62,7 @@ def _train_parser():
 
 # %% ../nbs/13_cli.ipynb #cbfed2b1
 def _train(args):
-    out = place_for_folder(args.out, "--out")
-    check_target((out / "model").absolute())
+    out = place_for_run(args.out)
     data = read_data(args)
     model = NCVQ(**given_settings(args, NCVQ), verbose=not args.quiet)
     how = dict(run_dir=out, groups=data.groups_train, log_with=args.log_with)
@@ -103,14 +101,15 @@ def _sample_parser():
         ".npz with X (n, channels, length), or .csv with a header; with --y, labels too: as y, or "
         "in the column label"
     )
-    add_option(p, "out", required=True, metavar="FILE", help=kinds)
+    add_out(p, kinds)
     add_option(p, "random_state", type=int, help="the same number gives the same series")
     add_decoding(p, NCVQ)
     return p
 
 # %% ../nbs/13_cli.ipynb #0cb4b938
 def _sample(args):
-    out = place_for_arrays(args.out)
+    kept = dict(model=model_folder(args.dir), overwrite=args.overwrite)
+    out = place_for_arrays(args.out, **kept)
     if args.n < 1:
         raise ValueError(f"-n must be at least 1, found {args.n}")
     model = model_of(args.dir)
@@ -118,7 +117,6 @@ def _sample(args):
     decoding = {k: getattr(args, k) for k in {**SAMPLING_RULES, **NOISE_RULES}}
     n = args.n if y is None else None
     X = model.sample(n, y, random_state=args.random_state, **decoding)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_series(out, X, y, sample_columns(model))
     n, c, length = X.shape
     print(f"{n} series with {c} channel{'s' * (c > 1)} of length {length}: {out}")
@@ -161,7 +159,8 @@ def _evaluate_parser():
 
 # %% ../nbs/13_cli.ipynb #dab48339
 def _evaluate(args):
-    out, seed = place_for_folder(args.out or args.dir, "--out"), args.random_state
+    model_folder(args.dir)  # before --out, which may be missing
+    out, seed = place_for_report(args.out or args.dir), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
     check_dataset_channels(model, data)
     asked = dict(n_samples=args.n_samples, n_cas=args.n_cas, protocol=args.protocol)
@@ -201,23 +200,10 @@ def _demo_parser():
     return p
 
 # %% ../nbs/13_cli.ipynb #9337e68c
-def _check_demo(out):
-    "A new or empty folder, or that of a demonstration, which goes on or is made anew."
-    ours = (out / "run" / "settings.json").exists() or is_saved_model(out / "model")
-    if out.exists() and any(out.iterdir()) and not ours:
-        there = sorted(p.name for p in out.iterdir())[0]
-        raise ValueError(
-            f"--out {out} is not empty, {there} is in it, and a demonstration would write its "
-            "report and pictures over files of the same names: name a new folder"
-        )
-    check_target((out / "model").absolute())
-
-
 def _demo(args):
     data = read_data(args, test=True)
     default = f"{safe_file_name(data.name.lower())}_demo"
-    out = place_for_folder(args.out or default, "--out")
-    _check_demo(out)
+    out = place_for_demo(args.out or default)
     print(f"{data!r}\n")
     settings = {"random_state": 0, **given_settings(args, NCVQ)}
     model = NCVQ(**settings, verbose=not args.quiet)
@@ -281,7 +267,7 @@ def _declared(args):
     "What the file of a grid declares, for the data sets that are named after it, if any are."
     file, *names = args.data
     for k in ("methods", "label", "test_fraction", *COLUMNS):
-        if getattr(args, k):
+        if getattr(args, k) not in (None, 0.0):
             raise ValueError(f"--{k} is for data sets on the command line: write it into {file}")
     found = read_grid(file, seeds=args.seeds, **given_settings(args, NCVQ))
     known = {dataset_name(d): d for d in found["datasets"]}
@@ -315,9 +301,7 @@ def _names_of_cells(asked):
 
 def _grid(args):
     check_metrics(args.metrics or ())
-    out = place_for_folder(args.out, "--out")
-    for name in ("results.csv", "results_tidy.csv"):
-        place_for_file(out / name, "--out")
+    out = place_for_results(args.out)
     asked = _asked(args)
     how = dict(n_jobs=args.n_jobs, together=args.together, verbose=not args.quiet)
     with on_cluster(args.cluster) if args.cluster else nullcontext():

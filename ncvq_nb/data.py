@@ -19,7 +19,7 @@ from .drawing.views import plot_series
 from .io.frames import series_array
 from .io.gaps import check_observed, fill_gaps, observed, to_one_length, unequal_ends
 from .io.gaps import with_nan
-from .io.labels import check_labels
+from .io.labels import check_labels, class_counts
 from .io.markup import html_table, image_tag
 from .io.wording import quoted, shortened
 
@@ -119,18 +119,10 @@ def check_series(
     _check_finite(np.where(seen, A, 0), name)
     return np.where(seen, _to_float32(fill_gaps(A), name), np.float32(np.nan))
 
-# %% ../nbs/00_data.ipynb #75ef519f
-def _class_counts(y):
-    "`class: number of series` for the first classes of `y`."
-    if y is None:
-        return "no labels"
-    pairs = [f"{shortened(str(k), 80)}: {n}" for k, n in zip(*np.unique(y, return_counts=True))]
-    return ", ".join(pairs[:8]) + (f", … ({len(pairs)} classes)" if len(pairs) > 8 else "")
-
 # %% ../nbs/00_data.ipynb #29754117
 @dataclass(repr=False, eq=False)
 class Dataset:
-    "Named series with, where there are any, labels and test series; checked when made."
+    "Named series with, where there are any, labels and test series; checked, float32 not copied."
 
     name: str  # what tables and figures call it
     X_train: np.ndarray  # (n, channels, length) float32, NaN where samples are missing
@@ -143,6 +135,9 @@ class Dataset:
     channels: list | None = None  # their names, where a table has several
 
     def __post_init__(self):
+        if not isinstance(self.name, str):
+            found = f"name is of type {type(self.name).__name__}"
+            raise TypeError(f"{found}: a text comes first, Dataset(name, X_train, y_train, …)")
         self.X_train, self.X_test = to_one_length(self.X_train, self.X_test)
         self.X_train = check_series(self.X_train, name="X_train", missing=True)
         for part in ("y_train", "groups_train"):
@@ -198,7 +193,7 @@ class Dataset:
 
     def _repr_html_(self):
         parts = [("train", self.X_train, self.y_train), ("test", self.X_test, self.y_test)]
-        rows = [(part, *X.shape, _class_counts(y)) for part, X, y in parts if X is not None]
+        rows = [(part, *X.shape, class_counts(y)) for part, X, y in parts if X is not None]
         name = shortened(str(self.name), 80)
         table = html_table((name, "series", "channels", "length", "class: series"), rows)
         table += f"<p>{html.escape(self.said)}</p>" if self.said else ""

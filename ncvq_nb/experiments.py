@@ -33,6 +33,7 @@ from .evaluation.checks import check_evaluation
 from .evaluation.evaluate import evaluate
 from .evaluation.report import Report
 from .evaluation.results import Results, note_axes
+from .evaluation.session import SET_ASIDE
 from .generator import NCVQ
 from .estimator.names import keep_channels
 from .grids.cells import attempt, Cell, cell_identity, check_cells, no_attempt_if_stopped
@@ -60,7 +61,7 @@ def _compute(cell):
             if data.X_test is None:
                 raise ValueError(
                     f"{data.name} has no test series, and a grid evaluates models on them: "
-                    "read_dataset(file, test_fraction=0.3) sets some aside"
+                    f"{SET_ASIDE}"
                 )
             began = time.perf_counter()
             model = NCVQ(**cell.settings, random_state=cell.seed)

@@ -20,10 +20,10 @@ from .estimator.hub import hub_client, local_folder, push_folder
 from .estimator.model_card import model_card, read_card
 from .estimator.names import check_names
 from .estimator.observed import seen_features
-from .estimator.prepared import prepare
 from .estimator.presets import thesis_settings, timevqvae_settings
 from .io.folders import place_for_folder, write_folder
-from .estimator.stages import Pace, batched, train_prior, train_stages, train_tokenizer
+from .estimator.stages import Pace, batched, fit_stages
+from .estimator.stages import train_prior, train_stages, train_tokenizer
 from .estimator.warm_start import TrainingState
 from .tokenizer import Tokenizer
 
@@ -140,7 +140,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "Train both stages, one after the other; with epochs=(n, 0), the tokenizer alone."
         with RunLog.of(log_with, run_dir).opened() as log:
             pace = Pace(log, log_every, checkpoint_every)
-            train_stages(self, prepare(self, X, y, run_dir, groups=groups), pace)
+            fit_stages(self, train_stages, pace, X, y, run_dir=run_dir, groups=groups)
         return self
 
     def fit_tokenizer(
@@ -154,7 +154,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     ) -> "NCVQ":
         "Train the tokenizer alone."
         pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
-        train_tokenizer(self, prepare(self, X, y, run_dir, groups=groups), pace)
+        fit_stages(self, train_tokenizer, pace, X, y, run_dir=run_dir, groups=groups)
         return self
 
     def fit_prior(
@@ -169,7 +169,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         "Train the prior on the tokens of the tokenizer that is there already."
         check_is_fitted(self, "tokenizer_")
         pace = Pace(RunLog.of(log_with, run_dir), log_every, checkpoint_every)
-        train_prior(self, prepare(self, X, y, run_dir, tokenizer=False, groups=groups), pace)
+        fit_stages(self, train_prior, pace, X, y, run_dir=run_dir, groups=groups)
         return self
 
     def encode(
@@ -221,13 +221,13 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def score_samples(
         self,
-        X,  # (n, length) or (n, channels, length) series
+        X,  # (n, length) or (n, channels, length) series, NaN where samples are missing, or a list
         y=None,  # one label for all, or a label for each; None: the class is left open
         *,
-        per_step: bool = False,  # a score for each time step instead: (n, length)?
+        per_step: bool = False,  # of each step instead (n, length), NaN in long gaps, behind ends?
     ) -> np.ndarray:  # (n,) float64, in nats; higher is more normal
         "Pseudo log-likelihood of series under the prior (Salazar et al. 2020, eq. 2)."
-        return likelihood.score_samples(self, sampling.known_tokens(self, X), y, per_step)
+        return likelihood.score_samples(self, X, y, per_step)
 
     def sample(
         self,
@@ -258,7 +258,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
     def impute(
         self,
-        X,  # (n, length) or (n, channels, length) series, NaN where samples are missing
+        X,  # (n, length) or (n, channels, length) series, NaN where missing, or behind unequal ends
         y=None,  # one label for all, or a label for each; None: the class is left open
         *,
         missing=None,  # bool, of the shape of X, True where a sample is missing besides NaN
@@ -299,7 +299,7 @@ class NCVQ(TrainingState, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         device: str = "auto",  # where the model shall live
     ) -> "NCVQ":
         "A model from its folder, or an error that says what is wrong with it."
-        model, digest, card = model_folder.load_model(cls, Path(path), device)
+        model, digest, card = model_folder.load_model(cls, path, device)
         model._read_with = digest, read_card(card)
         return model
 

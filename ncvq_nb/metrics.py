@@ -18,6 +18,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
 from .data import check_labels, check_series
+from .engine.parameters import check_parameters, whole_number
 from .engine.runtime import derived_seed, own_state
 from .io.arrays import as_array
 from .io.gaps import observed
@@ -77,9 +78,14 @@ def series_errors(X, X_hat, n_fft=8):
         raise ValueError(
             f"X_hat has {len(X_hat)} series, X {len(X)}: one reconstruction per series is needed"
         )
+    if len(lost := np.argwhere(np.isnan(X_hat) & ~np.isnan(X))):
+        i, j, step = lost[0]
+        more = f" and at {len(lost) - 1} other places" if len(lost) > 1 else ""
+        raise ValueError(
+            f"X_hat has NaN in series {i}, channel {j}, step {step}{more}, where X was observed: "
+            "a reconstruction needs a number wherever X has one"
+        )
     diff = X.astype(float) - X_hat
-    if (unseen := np.isnan(diff).all((1, 2))).any():
-        raise ValueError(f"X_hat has no sample that series {unseen.argmax()} of X has")
     counted = {} if (seen := observed(X)) is None else dict(where=seen)
     errors = time_errors(diff, X.astype(float).var((0, 2), **counted))
     return errors if n_fft is None else errors | {"stft": stft_error(diff, n_fft)}
@@ -87,7 +93,7 @@ def series_errors(X, X_hat, n_fft=8):
 # %% ../nbs/10_metrics.ipynb #7524c732
 def reconstruction_error(
     X,  # (n, channels, length) or (n, length) series; NaN where samples do not count
-    X_hat,  # their reconstructions, same shape
+    X_hat,  # their reconstructions, same shape; NaN only where X has it
     *,
     n_fft: int = 8,  # window of the STFT error, in samples
 ) -> dict:  # mse (squared units of X), relative (no unit), stft (squared units of X)
@@ -183,7 +189,8 @@ def inception_score(
             f"P must hold probabilities: rows sum to {P.sum(1).min():.3g} … {P.sum(1).max():.3g}, "
             "1 is needed; apply softmax to logits first"
         )
-    if not 1 <= n_splits <= len(P):
+    check_parameters(dict(n_splits=n_splits), dict(n_splits=whole_number(1)))
+    if n_splits > len(P):
         raise ValueError(f"n_splits is {n_splits}: allowed are 1 to the number of series, {len(P)}")
     if random_state is not None:
         P = np.random.default_rng(random_state).permutation(P)
@@ -281,8 +288,7 @@ def bootstrap_interval(
         raise ValueError(f"method is {method!r}: allowed are 'percentile' and 'spread'")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}: allowed is a number between 0 and 1")
-    if n_resamples < 2:
-        raise ValueError(f"n_resamples is {n_resamples}: at least 2 are needed")
+    check_parameters(dict(n_resamples=n_resamples), dict(n_resamples=whole_number(2)))
     arrays = [as_array(a, f"array {i}") for i, a in enumerate(arrays, 1)]
     ns = [len(a) if a.ndim else 0 for a in arrays]
     if not arrays or min(ns) < 1:

@@ -23,7 +23,7 @@ from .engine import checkpoints
 from .engine.distributed import ProcessGroup, broadcast, rows_distributed
 from .engine.failures import check_end, refuse
 from .engine.history import History
-from .engine.interrupts import Interrupted, held_interrupts
+from .engine.interrupts import Interrupted, has_checkpoint, held_interrupts
 from .engine.objective import Losses, Objective
 from .engine.optimisers import make_optimiser
 from .engine.progress import progress_bar
@@ -82,11 +82,12 @@ def evaluate_loss(
     seed: int = 0,  # the same random choices every time
 ) -> float:  # mean loss
     "The loss on data held out, in evaluation mode."
-    training = objective.training
+    training, device = objective.training, data[0].device
     objective.eval()
-    gen, total = torch.Generator(data[0].device).manual_seed(seed), 0
-    for parts in zip(*(t.split(batch_size) for t in data)):
-        total = total + objective(*parts, generator=gen).loss * len(parts[0])
+    gen, total = torch.Generator(device).manual_seed(seed), 0
+    with seeded(seed, device) if objective.draws_globally else nullcontext():
+        for parts in zip(*(t.split(batch_size) for t in data)):
+            total = total + objective(*parts, generator=gen).loss * len(parts[0])
     objective.train(training)
     return float(total) / len(data[0])
 
@@ -163,9 +164,8 @@ class Run:
 
     def turn(self, step: int) -> AbstractContextManager:
         "The global generators, seeded for a step, where the objective may draw from them."
-        if not self.objective.draws_globally:
-            return nullcontext()
-        return seeded(seed_of(self.settings.seed, "step", step), self.generator.device)
+        seed, device = seed_of(self.settings.seed, "step", step), self.generator.device
+        return seeded(seed, device) if self.objective.draws_globally else nullcontext()
 
     def add(self, losses: Losses, norm: torch.Tensor):
         "One step more, with its losses and the norm of its gradient."
@@ -245,7 +245,8 @@ def interruption(
         nothing = {}, torch.full((), math.nan, device=run.generator.device)
         log_line(run, run.sums, *(run.last or nothing), run.seconds)
     finish(run)
-    return Interrupted(run.name, done, run.settings.steps, run.history, run.folder)
+    folder = run.folder if run.folder and has_checkpoint(run.folder) else None
+    return Interrupted(run.name, done, run.settings.steps, run.history, folder)
 
 
 def finish(

@@ -18,6 +18,8 @@ def test_cas_labels_keep_the_proportions():
     assert len(cas_labels(np.arange(7))) == 1001
     assert len(cas_labels([0, 1] * 800)) == 1600
     assert len(cas_labels(y, at_least=1)) == 50
+    with pytest.raises(ValueError, match="at_least must be .* found 'x'"):
+        cas_labels(y, at_least="x")
     for bad, message in ((None, "y_train is None"), ([], "y_train is empty"), (3, "y_train")):
         with pytest.raises(ValueError, match=message):
             cas_labels(bad)
@@ -28,7 +30,7 @@ def test_cas_is_the_accuracy_of_a_classifier_that_saw_synthetic_series_only():
     settings, before = dict(max_steps=60, batch_size=16), global_state()
     assert cas(X, y, *test, **settings) > 0.9 and cas(X, 1 - y, *test, **settings) < 0.1
     assert global_state() == before
-    with pytest.raises(ValueError, match="one class only"):
+    with pytest.raises(ValueError, match="y_new has one class only"):
         cas(X, np.zeros(40, int), *test)
     with pytest.raises(ValueError, match="channels, length"):
         cas(X[..., :9], y, *test)

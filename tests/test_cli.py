@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from argparse import ArgumentParser
 from configparser import ConfigParser
 from functools import partial
 from pathlib import Path
@@ -195,7 +196,8 @@ def test_the_tokenizer_alone_from_training_to_report(folder, training, tmp_path,
     assert "tokenizer: loss" in out and "prior" not in out
     new = ["-n", 1, "--out", tmp_path / "new.npz"]
     assert call(cli.sample, tmp_path / "r", *new) == 2
-    one_line(capsys, "ncvq_sample", "epochs=(2, 0) trains the tokenizer alone")
+    more = "the same ncvq_train with --epochs 2,100 gives it one"
+    one_line(capsys, "ncvq_sample", "epochs=(2, 0) trains the tokenizer alone", more)
     demo = ["--out", tmp_path / "demo", "--quiet", *OPTIONS, "--epochs", "2,0"]
     assert call(cli.demo, folder / "toy.npz", *demo) == 0
     assert "Nothing about generated series" in (tmp_path / "demo" / "report.md").read_text()
@@ -450,6 +452,80 @@ def test_messages_speak_the_commands_language(training, tmp_path, capsys):
     one_line(capsys, "--label none")
     assert training(write(tmp_path / "b.csv", *series()), "--label", "None") == 2
     one_line(capsys, "'sit'")  # read as a sample now
+    toy = write(tmp_path / "c.csv", *series())
+    for share in ("30", "-0.1", "nan"):
+        assert training(toy, "--test_fraction", share) == 2
+        one_line(capsys, f"--test_fraction is {share}: allowed is a share from 0 to 1")
+    assert training(tmp_path) == 2
+    one_line(capsys, "is a folder", "with NCVQ_DATA set to that folder")
+    X, y = series()
+    file = write(tmp_path / "d.csv", X, np.where(y == "sit", "NA", y))
+    assert training(file, "--label", "first") == 2
+    one_line(capsys, "the label is missing ('NA')", "--missing with no mark behind it")
+    parser = ArgumentParser()
+    arguments.add_data(parser)
+    data = arguments.read_data(parser.parse_args([str(file), "--label", "first", "--missing"]))
+    assert data.classes.tolist() == ["NA", "walk"]
+    file = write(tmp_path / "e.csv", X[:2], y[:2])
+    assert training(file, "--label", "first", "--test_fraction", "0.5") == 2
+    one_line(capsys, "one series only", "--label none parts them without any")
+
+
+def test_the_folder_of_a_model_is_told_from_data(folder, tmp_path, capsys):
+    toy, out = folder / "toy.csv", ["--out", tmp_path / "new.npz"]
+    for command in (cli.evaluate, encode, impute):
+        assert call(command, toy, folder / "run", *([] if command is cli.evaluate else out)) == 2
+        one_line(capsys, f"{toy} is a file", "first comes the folder of a run")
+    shutil.copytree(folder / "run", tmp_path / "r", ignore=shutil.ignore_patterns("model"))
+    assert call(cli.sample, tmp_path / "r", *out) == 2
+    one_line(capsys, "a run that has not ended", f"ncvq_train as before, with --out {tmp_path}")
+    shutil.copytree(tmp_path / "r", tmp_path / "d" / "run")
+    assert call(cli.evaluate, tmp_path / "d", toy) == 2
+    one_line(capsys, "a run that has not ended", f"ncvq_demo as before, with --out {tmp_path}")
+
+
+def files_below(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_commands_write_over_nothing_that_they_were_not_told_to(folder, tmp_path, capsys):
+    run, mine = shutil.copytree(folder / "run", tmp_path / "run"), tmp_path / "my data"
+    mine.mkdir()
+    for name in ("toy.npz", "toy.csv", "toy_TRAIN.tsv"):
+        shutil.copy(folder / name, mine)
+    shutil.copy(folder / "toy.csv", mine / "toy_TEST.csv")
+    shutil.copy(folder / "toy.csv", mine / "toy_TRAIN.csv")
+    (tmp_path / "link.csv").symlink_to(mine / "toy.csv")
+    for name in ("report.md", "results.csv", "results_tidy.csv", "training.png", "samples.png"):
+        (tmp_path / name[:-4]).mkdir()
+        (tmp_path / name[:-4] / name).write_text("mine")
+    table, arrays, train = mine / "toy.csv", mine / "toy.npz", mine / "toy_TRAIN.csv"
+    again, read = ["--overwrite"], "which is read"
+    before = files_below(tmp_path)
+    for command, words, said in (
+        (encode, [run, table, "--out", table, *again], read),
+        (encode, [run, table, "--out", tmp_path / "link.csv", *again], read),
+        (encode, [run, table, "--out", mine / ".." / mine.name / "toy.csv", *again], read),
+        (encode, [run, tmp_path / "link.csv", "--out", table, *again], read),
+        (encode, [run, train, "--out", mine / "toy_TEST.csv", *again], read),
+        (impute, [run, table, "--out", table, *again], read),
+        (impute, [run, arrays, "--out", arrays, *again], read),
+        (encode, [run, table, "--out", arrays], "is there already"),
+        (impute, [run, table, "--out", arrays], "is there already"),
+        (cli.sample, [run, "--out", table], "is there already"),
+        (cli.sample, [run, "--out", run / "model" / "x.csv", *again], "a place outside"),
+        (encode, [run / "model", table, "--out", run / "model" / "x.npz"], "a place outside"),
+        (cli.evaluate, [run, arrays, "--out", tmp_path / "repor"], "has a report.md that"),
+        (cli.evaluate, [run, arrays, "--out", tmp_path / "samples"], "has a samples.png that"),
+        (cli.grid, [arrays, "--out", tmp_path / "results"], "has a results.csv that"),
+        (cli.grid, [arrays, "--out", tmp_path / "results_tidy"], "has a results_tidy.csv that"),
+        (cli.train, [arrays, "--out", tmp_path / "training"], "has a training.png that"),
+    ):
+        assert call(command, *words) == 2, words
+        one_line(capsys, said)
+    assert files_below(tmp_path) == before
+    assert call(cli.sample, run, "-n", 1, "--out", arrays, "--overwrite") == 0
+    assert np.load(arrays)["X"].shape == (1, 1, 24)
 
 
 def test_a_folder_does_not_hide_a_data_set(tmp_path, monkeypatch):

@@ -160,6 +160,16 @@ def test_dataset_checks_itself():
             Dataset("own", *args)
 
 
+def test_the_name_of_a_data_set_comes_first():
+    X, y = np.zeros((4, 9), np.float32), np.array([0, 0, 1, 1])
+    for args in ((X, y, X, y), (X, y), ([X], y), (None, X, y)):
+        with says("name is of type", "Dataset(name, X_train, y_train, …)", kind=TypeError):
+            Dataset(*args)
+    data = Dataset("own", X, y)
+    X[0, 0] = 7  # not copied, as the docstring says
+    assert data.X_train[0, 0, 0] == 7 and "not copied" in Dataset.__doc__
+
+
 def test_dataset_shows_itself():
     many = Dataset("<many>", rng.normal(size=(40, 5, 20)), np.arange(40) % 20)
     html = many._repr_html_()

@@ -114,13 +114,17 @@ def test_diversity_refuses():
     A = rng().normal(size=(6, 3))
     with pytest.raises(ValueError, match="at least two"):
         diversity(A, A[:1])
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="k must be .* found 0"):
         diversity(A, A, k=0)
     with pytest.raises(ValueError, match="new has 2 features"):
         diversity(A, A[:, :2])
-    with pytest.raises(ValueError, match="n_new is 1"):
+    with pytest.raises(ValueError, match="n_new must be None or a .* of at least 2, found 1"):
         diversity(A, A, n_new=1)
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="k must be .* found 'x'"):
+        diversity(A, A, k="x")
+    with pytest.raises(ValueError, match=r"n_new\[0\] must be .* found 2.5"):
+        class_diversity(A, np.arange(len(A)) % 2, A, np.arange(len(A)) % 2, n_new={0: 2.5})
+    with pytest.raises(ValueError, match="k must be .* found 0"):
         class_diversity(A, [0, 1] * 3, A, [0, 1] * 3, k=0)
 
 
@@ -132,7 +136,7 @@ def test_diversity_refuses():
     n_new=st.one_of(st.none(), st.integers(0, 8)),
 )
 def test_shares_of_every_kind_of_features_are_shares(A, B, k, n_new):
-    v = tried(lambda: diversity(A, B, k=k, n_new=n_new), "real", "new", "k is", "series")
+    v = tried(lambda: diversity(A, B, k=k, n_new=n_new), "real", "new", "k must", "series")
     if v is not REFUSED:
         assert all(0 <= v[name] <= 1 for name in ("precision", "recall", "coverage"))
         assert v["density"] >= 0

@@ -89,6 +89,53 @@ def long_table(path, order, X=X_TWO):
     return path
 
 
+def noted(found, out):
+    "Identifiers and values in an .npz file or a table, part by part."
+    if out.suffix == ".npz":
+        with np.load(out) as f:
+            assert set(f) == {f"{k}_{p}" for k in ("ids", "tokens") for p in found}
+            return {p: (f[f"ids_{p}"].tolist(), f[f"tokens_{p}"]) for p in found}
+    head, *rows = csv.reader(out.open())
+    assert head[:3] == ["id", "part", "token_0"]
+    parts = {p: [r for r in rows if r[1] == p] for p in found}
+    return {p: ([r[0] for r in v], np.array([r[2:] for r in v], int)) for p, v in parts.items()}
+
+
+@pytest.mark.parametrize("kind", ["long", "wide", "pair"])
+@pytest.mark.parametrize("end", [".npz", ".csv"])
+def test_identifiers_stand_beside_tokens(of_two, tmp_path, kind, end):
+    names = [f"{i:03}" for i in (7, 12, 1, 4, 30, 9, 2, 5, 11, 3, 8, 6)]
+    rng = np.random.default_rng(0)
+    series, out = dict(zip(names, X_TWO)), tmp_path / f"out{end}"
+    steps = [[k, t, *x[:, t]] for k, x in series.items() for t in range(X_TWO.shape[2])]
+    first = [r for r in steps if r[1] == 0]  # in this order the series first appear
+    later = [steps[i] for i in rng.permutation(len(steps)) if steps[i][1] > 0]
+    head = [f"{c}{t}" for c in "uv" for t in range(X_TWO.shape[2])]
+    tables = {
+        "long": (["id", "t", "u", "v"], first + later),
+        "wide": (["id", *head], [[k, *x.ravel()] for k, x in series.items()]),
+    }
+    tables["pair"] = tables["wide"]
+    file, share = tmp_path / "a.csv", ["--test_fraction", "0.25"]
+    for name in ("a_TRAIN.csv", "a_TEST.csv") if kind == "pair" else ("a.csv",):
+        head, rows = tables[kind]
+        rows = [[f"T{k}", *v] for k, *v in rows[:5]] if name == "a_TEST.csv" else rows
+        with (tmp_path / name).open("w", newline="") as f:
+            csv.writer(f).writerows([head, *rows])
+    if kind == "pair":
+        file, share = tmp_path / "a_TRAIN.csv", []
+        series |= {f"T{k}": series[k] for k in names[:5]}
+    asked = LONG if kind == "long" else ["--id", "id", "--label", "none"]
+    encode([str(of_two), str(file), *asked, *share, "--out", str(out)])
+    found, model = noted(("train", "test"), out), NCVQ.load(of_two / "model")
+    for ids, tokens in found.values():
+        assert np.array_equal(tokens, model.encode(np.stack([series[k] for k in ids])))
+    known = [k for ids, _ in found.values() for k in ids]
+    assert sorted(known) == sorted(series), "each of them once"
+    train = found["train"][0]
+    assert train == [k for k in series if k in train], "in the order of the file"
+
+
 def wide_table(path, order):
     "A row for each series."
     blocks = [X_TWO[:, "uv".index(c)] for c in order]

@@ -268,6 +268,24 @@ def test_an_interval_of_cas_covers_its_classifiers():
     assert one[0].value != one[1].value
 
 
+# With gaps
+
+
+def test_generated_series_have_the_gaps_of_their_class():
+    "Copies of train are seen as such, though a model returns them complete."
+    d, t = toy(length=21), np.arange(21)
+    gaps = np.stack([t % 3 > 0, t % 3 < 2])[:, None]  # (2, 1, 21), of either class
+    parts = (d.X_train, d.y_train), (d.X_test, d.y_test)
+    G, G_test = (np.where(gaps[y], np.nan, X) for X, y in parts)
+    data, found = Dataset("gaps", G, d.y_train, G_test, d.y_test), []
+    for X in (d.X_train, G):  # complete, and with gaps of their own, which they keep
+        model = Model(Dataset("copies", X, d.y_train), noise=0.0)
+        only = SimpleNamespace(sample=model.sample)
+        found.append(evaluate(only, data, conditional=True, **ARGS))
+    assert found[0]["near copies"].value == 1 and found[0].to_dict() == found[1].to_dict()
+    assert "those of a train series, of its class" in notes(found[0])
+
+
 # What cannot be done
 
 
@@ -387,8 +405,9 @@ def test_data_that_cannot_be_evaluated_on_are_refused(tmp_path):
     model.classes_ = np.array([0, 1])
     text = Dataset("m", d.X_train, d.y_train.astype(str), d.X_test, d.y_test.astype(str))
     for data, settings, message in (
+        (Dataset("toy", *part), {}, "data.hold_out(0.3)"),
         (Dataset("toy", *part), {}, "data has no X_test"),
-        (object(), {}, "X_train"),
+        (part, {}, "data must be a Dataset, found tuple: Dataset(name, X, y, X_test, y_test)"),
         (d, dict(n_samples=1), "n_samples must be None or a whole number of at least 2, found 1"),
         (d, dict(n_samples=3.5), "found 3.5"),
         (d, dict(random_state="x"), "random_state"),
@@ -405,6 +424,18 @@ def test_data_that_cannot_be_evaluated_on_are_refused(tmp_path):
             with says(message):
                 present(model, data, tmp_path / "p", **settings)
     assert not (tmp_path / "p").exists() and model.asked == []
+    with says("folder must be the path of a folder", "found int"):
+        present(model, d, 3)
+
+
+def test_classes_that_a_model_lacks_are_refused_at_once():
+    d = toy()
+    for known, said in ((None, "trained without"), ([0], "class 1 of the test set")):
+        model, touched = Model(d), []
+        model.classes_, model.reconstruct = known, touched.append
+        with says("conditional=True", said):
+            evaluate(model, d, conditional=True, **ARGS)
+        assert model.asked == touched == []
 
 
 def other_channels(d):

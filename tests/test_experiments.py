@@ -218,6 +218,8 @@ def test_words_a_grid_cannot_use_are_refused_before_training(tmp_path):
     for datasets, found in (([], "none"), (SCALER, "StandardScaler"), ([DATA, 3], "int")):
         with says("datasets must be names, paths", f"found {found}", kind=TypeError):
             run_grid(datasets, {"s": SETTINGS}, [0], folder)
+    with says("folder must be the path of a folder", "found NoneType", kind=TypeError):
+        run_grid([DATA], {"s": SETTINGS}, [0], None)
     for settings in ([SETTINGS], {"s": NCVQ()}):
         with says("settings must be a dict, name → dict of parameters", kind=TypeError):
             run_grid([DATA], settings, [0], folder)
@@ -247,7 +249,7 @@ def test_a_grid_without_a_single_result_says_why(tmp_path):
     text = r.table()
     assert "no results yet" in text and "noise/s/0 failed: " in text and "n_fft" in text
     r = run_grid(replace(DATA, X_test=None, y_test=None), {"s": SETTINGS}, [0], tmp_path / "b")
-    assert "test_fraction" in r.table()
+    assert "test_fraction" in r.table() and "data.hold_out(0.3)" in r.table()
 
 
 def test_a_cell_knows_who_is_held_out(tmp_path):

@@ -34,6 +34,12 @@ def test_it_does_not_depend_on_how_many_training_series_there_are():
     assert small.metric == "FID at train size" and small.floor == train
 
 
+def test_what_is_no_number_of_series_is_named():
+    for change in (dict(n=0), dict(n=2.5), dict(n_draws="x")):
+        with pytest.raises(ValueError, match=f"{[*change][0]} must be a whole number"):
+            fid_floor(np.eye(4), **dict(n=4) | change)
+
+
 def test_halves_keep_weights_and_class_shares():
     T, y = rng().normal(size=(60, 3)), np.repeat([0, 1], [20, 40])
     T = T + 9 * y[:, None]

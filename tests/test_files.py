@@ -356,6 +356,20 @@ def test_data_frames_are_read_as_tables_are(tmp_path):
         read_series(days, label=None)
 
 
+def test_labels_themselves_are_no_name_of_a_column():
+    pd = pytest.importorskip("pandas")
+    frame, y = pd.DataFrame(rng.normal(size=(6, 9))).add_prefix("t"), np.array(list("ababab"))
+    for label in (y, pd.Series(y), list(y)):
+        with says("label holds 6 values", "one column", "Dataset(name, X, y)", kind=TypeError):
+            read_dataset(frame, label=label)
+
+
+def test_an_address_is_no_file():
+    for address in ("https://example.org/a.csv", "s3://bucket/a.parquet"):
+        with says("is an address", "download it first", kind=FileNotFoundError):
+            read_series(address)
+
+
 def test_numbers_that_were_said_to_mark_missing_values(tmp_path):
     pd = pytest.importorskip("pandas")
     A = rng.normal(size=(8, 5))

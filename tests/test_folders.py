@@ -195,6 +195,14 @@ def test_places_are_checked_before_work(tmp_path):
         place_for_folder(tmp_path / "file" / "a" / "b")
     with says("is a folder"):
         place_for_file(tmp_path)
+    for wrong in (None, 3, ["a"], b"a"):
+        found = f"as text or as a pathlib.Path, found {type(wrong).__name__}"
+        with says("run_dir must be the path of a folder", found, kind=TypeError):
+            place_for_folder(wrong, "run_dir")
+        with says("--json must be the path of a file", found, kind=TypeError):
+            place_for_file(wrong, "--json")
+        with says("folder must be the path of a folder", found, kind=TypeError):
+            write_folder(wrong, {})
     if os.geteuid():
         os.chmod(tmp_path, 0o500)
         with pytest.raises(PermissionError, match="no right to write there"):

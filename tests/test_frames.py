@@ -154,6 +154,55 @@ def test_numbers_as_names_come_in_order():
         check_series(pd.DataFrame(A).rename(columns={3: "3"}))
 
 
+@pytest.mark.parametrize(
+    "columns, steps",
+    [
+        ([*range(4), *range(7, 15)], "from 1 to 4"),
+        (pd.date_range("2024", periods=14, freq="h").delete([4, 5]), "from 3600 s to 10800 s"),
+        (pd.date_range("2024", periods=14, tz="Asia/Tokyo").delete([4, 5]), "from 1 d to 3 d"),
+        (pd.timedelta_range("1h", periods=13, freq="h").delete(7), "from 3600 s to 7200 s"),
+        (pd.period_range("2020", periods=14, freq="M").delete([4, 5]), "from 1 to 3"),
+    ],
+)
+def test_times_that_are_missing_from_the_columns_become_gaps(columns, steps):
+    X = pd.DataFrame(A, columns=columns)
+    same(mended(X, "X.set_axis(range(X.shape[1]), axis=1)"))
+    with pytest.raises(ValueError, match=f"uneven steps in time, {steps}") as e:
+        check_series(X)
+    line = re.search(r"by (X\.reindex\(columns=.*\)); if", str(e.value))[1]
+    full = check_series(eval(line, dict(X=X, pandas=pd)), missing=True)
+    seen = ~np.isnan(full[0, 0])
+    np.testing.assert_array_equal(full[:, 0, seen], A)
+    assert seen.sum() == L < full.shape[-1]
+    with says("uneven steps in time"):
+        read_dataset(X, label=None)
+    two = pd.concat({"x": X, "y": X}, axis=1)
+    with says(f"uneven steps in time, {steps}", "put in the columns that are missing"):
+        check_series(two)
+
+
+def test_steps_that_are_nearly_equal_are_equal():
+    seconds = [*range(6), *range(7, 13)]  # without a leap second
+    for columns in (
+        pd.date_range("2020", periods=L, freq="MS"),
+        pd.date_range("2019", periods=L, freq="YS"),
+        pd.date_range("2024-10-26 20:00", periods=L, freq="h", tz="Europe/Berlin"),
+        np.linspace(0, 1, L).round(2),
+        range(1, L + 1),
+        [f"t{k}" for k in seconds],
+        [f"sensor {c}" for c in "abcdefghijkl"],
+    ):
+        same(pd.DataFrame(A, columns=columns))
+
+
+def test_columns_that_fall_are_sorted():
+    for columns in (range(L - 1, -1, -1), range(L, 0, -1), DAYS[::-1], DAYS[::-1].to_period("D")):
+        X = pd.DataFrame(A, columns=columns)
+        same(mended(X, "X.sort_index(axis=1)"), A[:, ::-1])
+        with says("comes after"):
+            read_dataset(X, label=None)
+
+
 def test_columns_of_one_name_are_refused():
     with says("two columns are called 't0'"):
         check_series(frame(t0=1.0))
@@ -287,6 +336,42 @@ def test_series_in_cells_are_stacked():
     odd = nested.assign(age=3)
     with says("holds series in its cells, but 3 in series 0, channel 2"):
         check_series(odd)
+
+
+def test_series_of_unequal_length_in_the_cells_of_a_frame():
+    one = [a[: L - i % 3] for i, a in enumerate(A)]
+    two = [np.stack([a, b[: len(a)]]) for a, b in zip(one, B)]
+    y = list("ababab")
+    for kind in (pd.Series, list, np.array):
+        x = pd.DataFrame({"dim_0": [kind(a) for a in one]})
+        xy = x.assign(dim_1=[kind(b[1]) for b in two])
+        for X, listed in ((x, one), (xy, two)):
+            wanted = Dataset("own", listed).X_train
+            for data in (Dataset("own", X), read_dataset(X.assign(label=y))):
+                np.testing.assert_array_equal(data.X_train, wanted)
+            assert np.array_equal(read_series_array(X), wanted, equal_nan=True)
+        whole = pd.DataFrame({"x": map(kind, A), "y": map(kind, B)})
+        data = read_dataset(whole, label=None)
+        np.testing.assert_array_equal(data.X_train, np.stack([A, B], 1))
+        assert data.channels == ["x", "y"]
+        xy.at[3, "dim_1"] = None
+        for read in (lambda X: Dataset("own", X), lambda X: read_dataset(X, label=None)):
+            with says("holds series in its cells, but None in series 3, channel 1"):
+                read(xy)
+        xy.at[3, "dim_1"] = kind(A[0][:5])
+        with says("channels of unequal length (5 to 12) in series 3"):
+            Dataset("own", xy)
+
+
+def test_one_text_among_numbers_is_named_by_its_row():
+    X = frame().astype({"t3": object})
+    X.loc[2, "t3"] = "1,5"
+    for read in (check_series, read_dataset):
+        with says("'t3'", "'1,5' in row 2, counted from 0"):
+            read(X)
+    X["t3"] = X["t3"].astype(str)
+    with says("'1,5' in row 2, counted from 0"):
+        check_series(X)
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "Float32", "boolean", object])

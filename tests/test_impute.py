@@ -112,7 +112,7 @@ def test_names_of_columns_are_those_of_the_model_and_stay(folder, tmp_path, mode
     for other in others:
         other.to_csv(tmp_path / "x.csv", index=False)
         with pytest.raises(SystemExit):
-            call(tmp_path, "x.csv", out)
+            call(tmp_path, "x.csv", tmp_path / "other.csv")
         assert "not those that the model was trained on" in capsys.readouterr().err
 
 
@@ -123,6 +123,34 @@ def test_long_tables_are_read(tmp_path):
     found, y, _ = read_gaps(tmp_path / "x.csv", (2, 2), **long)
     want = [[[1, np.nan], [2, 4]], [[5, 7], [6, 8]]]
     assert y is None and np.array_equal(found, want, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["long", "wide", "two"])
+def test_identifiers_stand_beside_what_was_completed(folder, model, tmp_path, kind):
+    names = [f"{i:02}" for i in (7, 12, 1, 4, 30, 9, 2, 5, 11, 3, 8, 6)]
+    cells = np.where(np.isnan(GAPS), "", GAPS.astype(str))
+    head, rows = ["who", *(f"t{i}" for i in range(32))], []
+    rows = [[k, *x.ravel()] for k, x in zip(names, cells)]
+    asked, want = ["--id", "who"], [[k] for k in names]
+    if kind == "long":
+        head, asked = ["who", "t", "u", "v"], [*asked, "--time", "t"]
+        rows = [[k, t, *x[:, t]] for t in range(16) for k, x in zip(names, cells)]
+    elif kind == "two":
+        head, asked = ["day", *head], [*asked, "day"]
+        rows, want = [["mo", *r] for r in rows], [[k, "mo"] for k in names]
+    with open(tmp_path / "x.csv", "w", newline="") as f:
+        csv.writer(f).writerows([head, *rows])
+    for out in (tmp_path / "a.npz", tmp_path / "a.csv"):
+        call(folder, tmp_path / "x.csv", out, *asked, "--random_state", 3)
+    full = model.impute(GAPS, random_state=3)
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["ids"].tolist() == (want if kind == "two" else names)
+        assert np.array_equal(found["X"], full)
+    head, *rows = csv.reader((tmp_path / "a.csv").open())
+    k = len(want[0])
+    assert head[:k] == asked[1 : 1 + k] and [r[:k] for r in rows] == want
+    values = np.array([r[k:] for r in rows], np.float32)
+    assert np.array_equal(values, full.reshape(12, -1))
 
 
 @pytest.mark.parametrize(
@@ -171,10 +199,11 @@ def test_series_shorter_than_the_models_longest(tmp_path, capsys, label):
         csv.writer(f).writerows([[k, *row] if label else row for k, row in zip(Y, cells)])
     none = [] if label else ["--label", "none"]
     call(tmp_path, "short.csv", tmp_path / "whole.csv", "--random_state", 0, *none)
-    assert "5 missing samples in 4 series" in capsys.readouterr().out
+    assert "2 missing samples in 4 series" in capsys.readouterr().out
     found, _ = read_series(tmp_path / "whole.csv")
     want = known.impute(short, random_state=0)[..., :12]
-    assert found.shape == (4, 1, 12) and np.array_equal(found, want)
+    assert found.shape == (4, 1, 12) and np.array_equal(found, want, equal_nan=True)
+    assert np.isnan(want).sum() == 3 and np.isnan(want[1, 0, 9:]).all(), "there it ends"
     if not label:
         with pytest.raises(SystemExit):
             call(tmp_path, "short.csv", tmp_path / "again.csv")

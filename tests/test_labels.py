@@ -33,6 +33,8 @@ from ncvq_nb.io.columns import MISSING
         (np.array([1j, 2, 3]), ["dtype complex"]),
         (np.array(["2020", "2021", "2022"], "M8[Y]"), ["dtype datetime"]),
         (1e300 * np.ones(3), ["1e+300"]),
+        ("kind", ["name is the text 'kind'", "one label per", "read_dataset(frame, label='kind')"]),
+        (np.array([2**63 + 1, 1, 2], "u8"), ["holds 9223372036854775809", "name.astype(str)"]),
     ],
 )
 def test_check_labels_refuses(y, parts):

@@ -23,6 +23,8 @@ def test_torch_tensors():
     X = torch.randn(4, 2, 16, generator=gen, requires_grad=True)
     assert plottable_series(X).shape == (4, 2, 16)
     drawn(plot_series(X, torch.tensor([0, 0, 1, 1])))
+    fig = plot_series([X[0, 0].detach().numpy(), X[1, 0, :9].tolist()])  # of unequal lengths
+    assert [np.isfinite(line.get_ydata()).sum() for line in fig.axes[0].lines] == [16, 9]
 
 
 def test_what_is_not_finite_is_missing():
@@ -77,7 +79,7 @@ def test_panels_that_nobody_needs_are_gone():
         (lambda: plottable_series([1.0, 2.0]), "X must be (n, length) or"),
         (lambda: plottable_series(np.zeros((0, 5))), "X is empty"),
         (lambda: plottable_series(np.zeros((3, 0)), empty=True), "X is empty"),
-        (lambda: plottable_series([[1, 2], [3]], "X_new"), "X_new must be a regular array"),
+        (lambda: plottable_series([[1, 2], [[3], [4]]], "X_new"), "X_new[1] has 2 channels"),
         (lambda: plottable_series([["a", "b"]]), "X must hold numbers"),
         (lambda: plottable_series(np.ones((2, 3)) + 1j), "X must hold real numbers"),
         (lambda: plottable_labels([1], 4), "y must hold one label per series (4)"),

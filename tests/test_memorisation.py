@@ -78,8 +78,10 @@ def test_the_nearest_distance_is_exact_for_duplicates():
 
 def test_memorisation_refuses():
     X, _ = noise(4, 8)
-    with pytest.raises(ValueError, match="n_draws is 0"):
+    with pytest.raises(ValueError, match="n_draws must be .* found 0"):
         memorisation(X, X, X, n_draws=0)
+    with pytest.raises(ValueError, match="n_draws must be .* found 1.5"):
+        memorisation(X, X, X, n_draws=1.5)
     with pytest.raises(ValueError, match="X_new has .channels, length."):
         memorisation(X[:, :7], X, X)
 

@@ -91,6 +91,8 @@ def test_relative_error_divides_by_the_variance_over_the_set():
         (np.zeros((4, 1, 21)), "channels, length"),
         (np.full((4, 1, 20), np.nan), "X_hat"),
         (None, "X_hat is None"),
+        (np.tile([1] + 19 * [np.nan], (4, 1, 1)), "series 0, channel 0, step 1 and at 75 other"),
+        (np.where(np.arange(80) == 47, np.nan, 0).reshape(4, 1, 20), "series 2, channel 0, step 7"),
     ],
 )
 def test_reconstruction_error_refuses(X_hat, message):
@@ -240,7 +242,8 @@ def test_inception_score_of_hard_zeros_orders_and_seeds():
     "P, n_splits, message",
     [
         (np.ones((20, 3)), 2, "softmax"),
-        (np.full((20, 2), 0.5), 0, "n_splits is 0"),
+        (np.full((20, 2), 0.5), 0, "n_splits must be a whole number of at least 1, found 0"),
+        (np.full((20, 2), 0.5), 2.5, "n_splits must be a whole number of at least 1, found 2.5"),
         (np.full((5, 2), 0.5), 10, "n_splits is 10"),
         (np.array([[1.5, -0.5]] * 9), 2, "probabilities"),
     ],
@@ -295,7 +298,8 @@ def test_bootstrap_pairs_rows_and_follows_its_seed():
     [
         (dict(method="bca"), "method is 'bca'"),
         (dict(confidence=95), "confidence is 95"),
-        (dict(n_resamples=1), "n_resamples is 1"),
+        (dict(n_resamples=1), "n_resamples must be a whole number of at least 2, found 1"),
+        (dict(n_resamples=2.5), "n_resamples must be a whole number of at least 2, found 2.5"),
         (dict(paired=True), "same length"),
     ],
 )

@@ -274,4 +274,8 @@ def test_gaps_enter_no_likelihood(ragged_model, gappy_model):
     whole, part = gappy_model.score_samples(X), gappy_model.score_samples(G)
     assert (whole == part).tolist() == [True, False, True, True]
     assert part[1] == pytest.approx(np.nanmean(per_step[1]) * gappy_model.tokenizer_.n_tokens, 0.2)
-    assert np.isfinite(ragged_model.score_samples(unequal()[0])).all()
+    R, _ = unequal()
+    assert np.isfinite(ragged_model.score_samples(R)).all()
+    scored = np.isfinite(ragged_model.score_samples(R, per_step=True))
+    ends = [x.shape[-1] for x in R]
+    assert (scored == (np.arange(32) < np.array(ends)[:, None])).all(), "also in the last column"

@@ -3,14 +3,17 @@
 import hashlib
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ncvq_nb import Report, Results
+from ncvq_nb.drawing.style import save_figure
 from ncvq_nb.evaluation.report import ReferenceValue, Row
 from ncvq_nb.evaluation.results import note_axes
+from ncvq_nb.grids.declared import read_grid
 from toys import posix, says
 
 KEYS = "dataset,setting,seed,FID"
@@ -178,6 +181,24 @@ def test_tables_of_before_are_read(name, n, seeds):
 def test_parts_and_sums_are_results(tmp_path):
     with says("folder", "is not there", kind=FileNotFoundError):
         Results.read(tmp_path / "nothing")
+    rows(FID=[1.0]).save(tmp_path / "t.csv")
+    with says("t.csv is a file: Results.load(path)", kind=NotADirectoryError):
+        Results.read(tmp_path / "t.csv")
+    with says("is a folder: Results.read(folder)"):
+        Results.load(tmp_path)
+    for call, name in (
+        (Results.load, "path"),
+        (Results.read, "folder"),
+        (Results().save, "path"),
+        (Results().save_tidy, "path"),
+        (Report.load, "path"),
+        (Report("x").save, "path"),
+        (read_grid, "path"),
+        (partial(save_figure, None), "path"),
+    ):
+        for wrong in (None, 3, ["a"]):
+            with says(f"{name} must be the path of ", f"found {type(wrong).__name__}"):
+                call(wrong)
     deep = tmp_path / "set" / "default" / "0" / "report.json"
     deep.parent.mkdir(parents=True)
     deep.touch()

@@ -102,6 +102,14 @@ def test_the_constant_series_has_a_relative_error_of_one(length, n_rows):
         assert_allclose(found, np.mean(per_channel / X_test.var((0, 2))), rtol=1e-5)
 
 
+def test_a_channel_that_train_lacks_is_compared_with_zero():
+    X, X_test = rng().normal(size=(2, 6, 2, 12))
+    X[:, 1] = np.nan
+    row = reconstruction_rows(X, X_test, X_test, INTERVAL)[0]
+    means = [[X[:, 0].mean()], [0]]
+    assert row.references[0].value == pytest.approx(np.square(X_test - means).mean(), rel=1e-5)
+
+
 def test_one_test_series_has_no_halves():
     (X, _), (X_test, _) = walks(6, 9), walks(1, 9, seed=1)
     rows = memorisation_rows(X, X_test, X, None, INTERVAL, rng())

@@ -111,9 +111,26 @@ def test_whitening_needs_whole_groups():
         tiny("vibcreg", projector_dim=100).fit(*sines())
 
 
-def test_views_of_another_shape_are_named():
-    with says("augment", "shape"):
-        tiny("barlow", lambda x, generator: x[..., :-1]).fit(*sines())
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        (lambda x: x[..., :-1], "(2, 1, 32)"),
+        (lambda x: x.numpy(), "ndarray"),
+        (lambda x: x.log(), "NaN or infinity"),
+    ],
+)
+def test_views_that_are_none_are_named(change, found):
+    with says("augment must keep shape (2, 1, 33), all finite", f"but made {found}"):
+        tiny("barlow", lambda x, generator: change(x)).fit(*sines())
+
+
+def test_a_subclass_without_all_parameters_is_refused():
+    class Short(NCVQ):
+        def __init__(self, dim=8):
+            super().__init__(dim=dim)
+
+    with says("Short must take all parameters of NCVQ", kind=TypeError):
+        Short().fit(*sines())
 
 
 def test_a_compiler_that_is_missing_is_said_before_training(monkeypatch):

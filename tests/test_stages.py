@@ -1,12 +1,16 @@
 """Each stage alone: a tokenizer, a prior on its tokens, and what one leaves of the other."""
 
+import signal
+
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from toys import fingerprint, fitted, says, sines, tiny
 
 from ncvq_nb import NCVQ
+from ncvq_nb.engine.failures import NonFiniteError
 from ncvq_nb.estimator import stages
+from ncvq_nb.estimator.sampling import choice_temperature_for
 
 
 def test_stages_can_be_fitted_one_by_one():
@@ -117,3 +121,102 @@ def test_the_pace_changes_lines_but_not_the_model(tmp_path):
     often = tiny(epochs=12).fit(*sines(), run_dir=tmp_path / "b", log_every=1, checkpoint_every=0)
     assert fingerprint(often) == fingerprint(m)
     assert len(list((tmp_path / "b" / "prior").glob("checkpoint-*"))) == 2
+
+
+# What is left of a fitted model
+
+
+def pressed(stage):
+    "Ctrl-C after the first step of a stage."
+
+    def press(name, row):
+        if name == stage:
+            signal.raise_signal(signal.SIGINT)
+
+    return dict(log_with=press, log_every=1)
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_fitted_model_stays_what_it_was_where_training_anew_is_interrupted(stage, warm):
+    (X, y), m = sines(), fitted().set_params(warm_start=warm)
+    state = fingerprint(m.set_params(warm_start=False))
+    with pytest.raises(KeyboardInterrupt) as e:
+        m.set_params(warm_start=warm).fit(100 * X, y, **pressed(stage))
+    if warm and stage == "prior":  # it went on with what was there
+        assert "it learned is kept" in str(e.value) and m.interrupted_ == dict(prior=[1, 3])
+        return
+    assert "the model is what it was before" in str(e.value)
+    assert fingerprint(m.set_params(warm_start=False)) == state and not hasattr(m, "interrupted_")
+
+
+def test_a_first_fit_keeps_what_it_has_learned_until_it_is_interrupted():
+    (X, y), m = sines(), tiny()
+    for stage in ("tokenizer", "prior"):
+        with pytest.raises(KeyboardInterrupt, match="what it learned is kept"):
+            m.fit(X, y, **pressed(stage))
+        assert m.interrupted_ == {stage: [1, 3]}
+    first = tiny().fit_tokenizer(X)
+    with pytest.raises(KeyboardInterrupt, match="what it learned is kept"):
+        first.fit_prior(X, y, **pressed("prior"))
+    assert first.sample(2).shape == (2, 1, 33)
+
+
+@pytest.mark.parametrize("lr", [(1e30, 1e-3), (1e-3, 1e30)], ids=["tokenizer", "prior"])
+def test_a_fitted_model_stays_what_it_was_where_training_anew_fails(lr):
+    (X, y), m = sines(), fitted()
+    state, rate = fingerprint(m), m.lr
+    with pytest.raises(NonFiniteError):
+        m.set_params(lr=lr).fit(X, y)
+    assert fingerprint(m.set_params(lr=rate)) == state
+
+
+def test_a_run_that_is_refused_late_leaves_the_model_as_it_was(tmp_path):
+    (X, y), m = sines(), tiny()
+    state = fingerprint(m.fit(X, y, run_dir=tmp_path, log_every=1))
+    with says("log_every was 1"):
+        m.fit(X, y, run_dir=tmp_path, log_every=2)
+    assert fingerprint(m) == state
+
+
+def test_one_value_is_too_few_for_batch_norm():
+    with says("batch_size must be at least 2", "found 1"):
+        tiny(ssl=None, bands=2, width=1, batch_size=1).fit(sines()[0])
+
+
+# A prior on other series than the tokenizer's
+
+
+def test_a_prior_of_one_length_leaves_the_tokenizer_its_ends():
+    X, y = sines(n=12)
+    unequal = [x[0, : 20 + i] for i, x in enumerate(X)]
+    m = tiny().fit_tokenizer(unequal)
+    codes, ends = m.encode(unequal[:3]), np.isnan(m.reconstruct(unequal)).sum()
+    m.fit_prior(X[..., :31], y)
+    assert np.array_equal(m.encode(unequal[:3]), codes)
+    assert np.isnan(m.reconstruct(unequal)).sum() == ends > 0
+    assert not np.isnan(m.sample(3)).any(), "samples have the length that the prior has seen"
+
+
+def test_noise_on_the_order_goes_by_the_series_of_the_prior(tmp_path):
+    X = np.tile(sines(n=12)[0], (100, 1, 1))
+    m = tiny(epochs=0.01).fit_tokenizer(X[:12])
+    wanted = choice_temperature_for(m.fit_prior(X), None)
+    assert wanted == (1200 / 500) ** 2
+    m.save(tmp_path / "m")
+    assert choice_temperature_for(NCVQ.load(tmp_path / "m"), None) == wanted
+    assert choice_temperature_for(m.fit_prior(X[:12]), None) == 4
+
+
+def test_a_schedule_that_is_set_later_is_for_the_next_fit():
+    m = fitted()
+    want = m.sample(4, random_state=0)
+    m.set_params(mask_schedule="linear")
+    assert np.array_equal(m.sample(4, random_state=0), want)
+
+
+def test_classes_that_training_never_shows_are_refused():
+    X, y = sines()
+    with says("p_unconditional must be less than 1 where y is given"):
+        tiny(p_unconditional=1).fit(X, y)
+    assert tiny(p_unconditional=1, epochs=1).fit(X).sample(1).shape == (1, 1, 33)

@@ -176,6 +176,10 @@ def test_columns_that_are_no_samples_are_not_read_as_such(tmp_path, name):
     [
         ("", {}, ["is empty"]),
         ("\n\n", {}, ["is empty"]),
+        ("a,b,c\n", {}, ["has a header ('a', 'b', 'c', …) and no series"]),
+        ("label,0,1\n", {}, ["has a header ('label', '0', '1', …) and no series"]),
+        ("1,0.5,-\n1,0.5,2\n", dict(label="first"), ["'-', not a finite", "missing=['-']"]),
+        ("1,.5,#DIV/0!\n1,.5,2\n", dict(label="first"), ["missing=['#DIV/0!']"]),
         ("1,0.5,0.5\n2,0.5\n", {}, ["line 2", "2 values, but line 1 has 3", "empty cells"]),
         ("1,,\n1,0.5,0.5\n", dict(label="first"), ["no observed sample in series 0"]),
         ("1,0.5,inf\n1,0.5,0.5\n", dict(label="first"), ["'inf', not a finite number"]),
@@ -480,6 +484,7 @@ LONG = dict(m=list("aaaabbbb"), t=[0, 1, 2, 3] * 2, x=list(range(8)), k=[1] * 4 
         (dict(m=list("aaaaabbb")), {}, ["series 'a' has two rows for one time"]),
         (dict(t=[0, 1, 2, 2, 0, 1, 2, 3]), {}, ["series 'a' has two rows for one time"]),
         (dict(t=[0, 1, 2, 9, 0, 1, 2, 9]), {}, ["'a' has uneven steps in time, from 1 to 7"]),
+        (dict(t=[0, 1, 2, 2.5, 0, 1, 2, 2.4]), {}, ["'a' has uneven steps in time, from 0.5 to 1"]),
         (dict(t=[0, 1, 2, 3, 0, 2, 4, 6]), {}, ["'b' has other steps in time than 'a'"]),
         (dict(t=["soon"] * 8), {}, ["the time 't' holds 'soon' in row 0, counted from 0"]),
         (dict(t=[*["2024-01-01"] * 5, "soon", "x", "y"]), {}, ["'t' holds 'soon' in row 5"]),
@@ -665,6 +670,95 @@ def test_long_frames_refuse_in_words():
         read_series(long_frame(t=mixed), **asked)
     with says("groups=['k', 'x'] names 2 columns", "groups= is one column"):
         read_dataset(long_frame(), **asked, groups=["k", "x"])
+
+
+# Rows that are time steps
+
+
+def sensors(**change):
+    "Twelve series of 24 steps and six sensors, a row for each step."
+    pd = pytest.importorskip("pandas")
+    values = {n: rng.normal(size=288) for n in ("ax", "ay", "az", "gx", "gy", "gz")}
+    first = {"id": np.repeat(range(12), 24), "time": np.tile(range(24), 12)}
+    return pd.DataFrame({**first, **values, **change})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [dict(id="id"), dict(groups="id"), dict(label="id", drop="time"), dict(drop=["id", "time"])],
+)
+@pytest.mark.parametrize("kind", ["even", "uneven", "channels", "one", "day first"])
+def test_what_is_named_of_a_long_table_does_not_make_series_of_its_steps(tmp_path, asked, kind):
+    uneven = np.cumsum(rng.uniform(1, 9, 288)) % 5000
+    frame = sensors(**(dict(time=uneven) if kind == "uneven" else {}))
+    if kind == "channels":
+        frame = frame.set_axis([*"id time".split(), *(f"ch{i}" for i in range(6))], axis=1)
+    if kind == "one":
+        frame = frame[["id", "time", "ax"]]
+    if kind == "day first":
+        frame["time"] = [f"{t + 1}/01/2020" for t in frame["time"]]
+    frame.to_csv(f := tmp_path / "a.csv", index=False)
+    if kind in ("uneven", "one") and not {"id", "groups"} & {*asked}:
+        return  # in parts of no known kind, or without anything that is left
+    for source in (frame, f):
+        with says("long table", "id='id', time='time' and value="):
+            read_dataset(source, **asked)
+    if kind == "day first":
+        with says("holds '1/01/2020' in row 0", "dates such as 2020-01-25", "dayfirst=True"):
+            read_dataset(frame, id="id", time="time")
+    elif kind != "uneven":
+        assert len(read_dataset(frame, id="id", time="time").X_train) == 12
+
+
+def test_no_time_is_taken_for_labels_by_guess():
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame({"t": np.tile([0, 1], 20), "a": rng.normal(size=40)})
+    for name in ("t", "time", "timestamp", "date", "time_s", "Time [ms]"):
+        with says("no column looks like labels"):
+            read_series(table.set_axis([name, "a"], axis=1))
+
+
+def test_a_recording_is_cut_into_windows(tmp_path):
+    pd = pytest.importorskip("pandas")
+    dates = pd.date_range("2024-01-01", periods=50, freq="10s")
+    for name, t in (("timestamp", dates), ("t", np.arange(50) * 0.01), ("seen", dates)):
+        frame = pd.DataFrame({name: t, "a": A.ravel()[:50], "b": A.ravel()[50:100]})
+        frame.to_csv(f := tmp_path / "rec.csv", index=False)
+        for source in (frame, f):
+            for label in ("auto", None):
+                with says("rows seem to be points in time", "ncvq_nb.recording_windows(", "drop="):
+                    read_dataset(source, label=label)
+            assert read_dataset(source, label=None, drop=name).X_train.shape == (50, 1, 2)
+    days = pd.DataFrame(A, columns=HEAD).assign(date=dates[:12])  # a series a day
+    assert len(read_dataset(days, id="date").X_train) == 12
+    trials = sensors().rename(columns=dict(id="subject", time="trial"))
+    assert len(read_dataset(trials, groups="subject", drop="trial", label=None).X_train) == 288
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_rows_that_are_missing_on_an_even_grid_are_gaps(tmp_path, dated):
+    pd = pytest.importorskip("pandas")
+    frame = sensors()[["id", "time", "ax"]]
+    if dated:
+        frame["time"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(frame["time"], "h")
+    wanted = frame["ax"].to_numpy(np.float32).reshape(12, 24)
+    frame, wanted[0, [5, 6, 22]], wanted[11, 3] = frame.drop(index=[5, 6, 22, 267]), np.nan, np.nan
+    frame.to_csv(f := tmp_path / "a.csv", index=False)
+    for source in (frame.sample(frac=1, random_state=0).sort_values("id", kind="stable"), f):
+        data = read_dataset(source, id="id", time="time")
+        np.testing.assert_array_equal(data.X_train[:, 0], wanted)
+        assert "(24 steps, 4 of them without a row)" in data.said
+
+
+def test_columns_unevenly_far_apart_are_refused(tmp_path):
+    head = [0, 1, 2, 3, 4, 8, 9, 10]
+    for y in (None, TWO):
+        text = text_of(A[:, :8], y, head=[*([] if y is None else ["label"]), *head])
+        with says("uneven steps in time, from 1 to 4", "from '4' to '8'", "NaN or empty cells"):
+            read_text(tmp_path, text, label=None if y is None else "label")
+    text = text_of(A[:, :4], TWO, head=["label", 0, 1, 4, 5])  # few, and still a header
+    with says("uneven steps in time, from 1 to 3"):
+        read_text(tmp_path, text)
 
 
 # Any table at all

@@ -185,6 +185,24 @@ def test_evaluate_loss_is_the_mean_over_series(n, batch):
     assert_allclose(evaluate_loss(Value(), (x,), batch_size=batch), x.mean().item(), rtol=1e-5)
 
 
+def test_validation_and_interruption_keep_the_global_generators(tmp_path):
+    "Of an objective that draws from them, as an augmentation of one's own may."
+
+    class Global(Noisy):
+        def forward(self, x, y, generator=None):
+            if self.training and len(self.batches) == 3:
+                raise KeyboardInterrupt  # in the middle of a step, between two lines
+            return super().forward(x + torch.randn(x.shape), y, generator)
+
+    o, before = Global(), global_state()
+    assert evaluate_loss(o, DATA) == evaluate_loss(o, DATA) != evaluate_loss(o, DATA, seed=1)
+    with pytest.raises(KeyboardInterrupt) as e:
+        o.batches = []
+        fit(o, valid=DATA, steps=9, log_every=5, folder=tmp_path)
+    assert global_state() == before
+    assert "at step 3 of 9" in str(e.value) and "goes on from" not in str(e.value), "no checkpoint"
+
+
 def test_validation_changes_nothing():
     plain, watched = Noisy(0.3), Noisy(0.3)
     fit(plain, steps=12, seed=1, log_every=2)

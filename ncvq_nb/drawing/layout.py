@@ -20,6 +20,7 @@ from matplotlib.figure import SubFigure
 
 # %% ../../nbs/drawing/layout.ipynb #19a367ca
 from .style import new_figure
+from ..io.gaps import with_nan
 from ..io.wording import quoted, readable
 
 # %% ../../nbs/drawing/layout.ipynb #1d535d9c
@@ -50,12 +51,12 @@ def check_numbers(
 
 # %% ../../nbs/drawing/layout.ipynb #2dd1c347
 def plottable_series(
-    X,  # series (n, length) or (n, channels, length)
+    X,  # series (n, length) or (n, channels, length), or a list of unequal lengths
     name: str = "X",  # what an error calls them
     empty: bool = False,  # may n be 0?
 ) -> np.ndarray:  # (n, channels, length) floats; what is not finite is NaN
     "Series as plots take them: missing values are allowed."
-    X = check_numbers(X, name, (2, 3), "(n, length) or (n, channels, length)")
+    X = check_numbers(with_nan(X, name), name, (2, 3), "(n, length) or (n, channels, length)")
     if X.dtype.kind == "c":
         raise TypeError(f"{name} must hold real numbers, found dtype {X.dtype}")
     if X.ndim == 2:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as MplFigure
 from PIL import Image
 
 # %% ../../nbs/drawing/style.ipynb #5fb873d3
-from ..io.storage import write_file
+from ..io.storage import checked_path, write_file
 
 # %% ../../nbs/drawing/style.ipynb #c0ba75b3
 DPI = 150  # dots per inch, on screen and in files
@@ -139,7 +139,7 @@ def save_figure(
     dpi: int = DPI,  # dots per inch of a .png (and of rasterised parts)
 ) -> Path:  # the path
     "Write a figure atomically in the format of its suffix."
-    path = Path(path)
+    path = checked_path(path)
     fmt = path.suffix[1:].lower()
     if not isinstance(fig, MplFigure):
         raise TypeError(f"fig must be a matplotlib Figure, found {type(fig).__name__}")

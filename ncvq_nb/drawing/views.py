@@ -35,7 +35,7 @@ from .style import DASHES, PALETTE, WIDTH, new_figure, styled
 # %% ../../nbs/drawing/views.ipynb #08fa7667
 @styled
 def plot_series(
-    X,  # series (n, length) or (n, channels, length)
+    X,  # series (n, length) or (n, channels, length), or a list of unequal lengths
     y=None,  # labels (n,); None: one panel for all
     *,
     n: int = 5,  # series per panel

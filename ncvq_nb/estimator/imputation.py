@@ -17,7 +17,7 @@ from ..engine.runtime import seed_from
 from .bounds import standardised
 from .observed import columns_with, complete_ends, cut_ends
 from .observed import in_all_rows, mark_ends
-from .prepared import check_shape
+from .prepared import check_shape, takes_ends
 from ncvq_nb.estimator.sampling import (
     check_prior,
     class_indices,
@@ -28,7 +28,7 @@ from ncvq_nb.estimator.sampling import (
 from .stages import batched
 from ..io.arrays import as_array
 from ..io.frames import series_array
-from ..io.gaps import unequal_lengths, with_nan
+from ..io.gaps import series_ends, unequal_lengths, with_nan
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/imputation.ipynb #75e8ff64
@@ -102,6 +102,15 @@ def _padded(missing, shape):
     return found
 
 # %% ../../nbs/estimator/imputation.ipynb #669789ca
+def _ends_of(X, missing):
+    "Where series (n, l) or (n, c, l) end: behind it all is NaN, and nobody has called it missing."
+    _, gap = find_gaps(X)
+    if missing is not None and np.shape(missing) == gap.shape:
+        gap = gap & ~np.asarray(missing, bool)
+    found = series_ends(np.where(gap, np.nan, 0).reshape(len(gap), -1, gap.shape[-1]))
+    return found.tolist() if (found < gap.shape[-1]).any() else None
+
+# %% ../../nbs/estimator/imputation.ipynb #9de320e4
 def check_gaps(
     model,  # an NCVQ with tokenizer_
     X,  # (n, length) or (n, channels, length)
@@ -113,10 +122,12 @@ def check_gaps(
     if lengths is not None:
         X = with_nan(X)
         missing = _padded(missing, X.shape) if unequal_lengths(missing) == lengths else missing
+    if lengths is None and takes_ends(model):
+        lengths = _ends_of(X, missing)
     X, gap = find_gaps(X, missing)
     X = check_series(X)
     gap, short = gap.reshape(X.shape), model.data_["length"] - X.shape[-1]
-    if model.data_.get("lengths") is not None and short > 0:  # all series end before others did
+    if takes_ends(model) and short > 0:  # all series end before others did
         lengths = [X.shape[-1]] * len(X) if lengths is None else lengths
         X, gap = (np.pad(a, [(0, 0), (0, 0), (0, short)], mode="edge") for a in (X, gap))
     check_shape(model, X)

@@ -11,7 +11,8 @@ import torch
 
 from .learned_with import learned
 from .observed import token_columns
-from .sampling import check_prior, class_indices, device_of
+from .sampling import check_prior, class_indices, cut_like, device_of
+from .sampling import known_tokens, read_standardised
 from .stages import batched
 from ..maskgit import MaskGIT
 
@@ -51,10 +52,10 @@ def token_scores(
 # %% ../../nbs/estimator/likelihood.ipynb #3edc29a2
 def score_samples(
     model,  # an NCVQ with a prior
-    s: np.ndarray,  # (n, N) int64, the tokens of the series
+    X,  # (n, length) or (n, channels, length) series, NaN where samples are missing, or a list
     y,  # one label for all, a label for each, or None
     per_step: bool,  # a score for each time step?
-) -> np.ndarray:  # (n,) or (n, length) float64
+) -> np.ndarray:  # (n,) or (n, length) float64; NaN for steps behind an end, or in a long gap
     "The pseudo log-likelihood of series (Salazar et al. 2020, eq. 2)."
     check_prior(model)
     prior, tok, device = model.prior_, model.tokenizer_, device_of(model)
@@ -63,6 +64,7 @@ def score_samples(
             "y is None, but the prior was trained with p_unconditional=0 and knows no series "
             "without a class: give y, or train the prior with another p_unconditional"
         )
+    s = known_tokens(model, X)
     c = np.full(len(s), prior.no_class)
     if y is not None:
         c = class_indices(model, len(s), y, 0)
@@ -74,4 +76,6 @@ def score_samples(
         n_known = (~scores.isnan()).sum(1)
         return (scores.nansum(1) * (tok.n_tokens / n_known)).numpy()
     at = zip(tok.parts(scores), token_columns(tok))
-    return torch.cat([part[..., column] for part, column in at], 1).mean(1).numpy()
+    steps = torch.cat([part[..., column] for part, column in at], 1).mean(1, keepdim=True)
+    _, *seen = read_standardised(model, X)
+    return cut_like(model, steps.numpy(), *seen)[:, 0]

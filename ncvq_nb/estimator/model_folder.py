@@ -35,7 +35,7 @@ from .names import restore_names
 from .observation import ObservationNoise
 from .settings import EARLIER, renamed, settings_of
 from ..io.folders import is_ours, newest, reading
-from ..io.storage import json_digest, parse_json, read_bounded
+from ..io.storage import checked_path, json_digest, parse_json, read_bounded
 from ..tokenizer import Tokenizer
 
 # %% ../../nbs/estimator/model_folder.ipynb #6eea0dd1
@@ -333,11 +333,11 @@ def _build(make, path, device):
 # %% ../../nbs/estimator/model_folder.ipynb #1c4fb864
 def load_model(
     make: Callable,  # NCVQ, or a class made of it
-    path: Path,  # folder that `save` wrote
+    path: str | Path,  # folder that `save` wrote
     device: str,  # where the model shall live
 ) -> tuple:  # the model, the digest of its configuration, and the file of its card
     "A model from its folder, or an error that says what is wrong with it."
-    path = path.expanduser()
+    path = checked_path(path, "path", "the path of a model's folder")
     if not path.exists() and (complete := leftovers(path.absolute())):
         warnings.warn(
             f"{path} is not there: a process was killed while it replaced the model; "

@@ -58,7 +58,8 @@ def column_names(
     if not is_frame(X) or any(len(str(c)) > LONGEST for c in X.columns):
         return None
     if _is_nested(X):
-        times = as_level(range(np.shape(X.iloc[0, 0])[-1]))
+        longest = max(np.shape(v)[-1] for v in X.iloc[:, 0])  # lengths may be unequal
+        times = as_level(range(longest))
         return dict(channels=as_level(X.columns), times={**times, "kind": "int64"})
     if getattr(X.columns, "nlevels", 1) == 1:
         return dict(times=as_level(X.columns))

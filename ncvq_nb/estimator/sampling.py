@@ -25,7 +25,7 @@ from .bounds import restored, standardised
 from .learned_with import learned
 from .names import check_names
 from .observed import complete_ends, cut_ends, draw_lengths, mark_ends
-from .prepared import read_like_training
+from .prepared import read_like_training, takes_ends
 from .settings import PRIOR_RULES, SAMPLING_RULES, of_stage
 from .stages import batched, observed_tokens
 from ..io.gaps import observed, series_ends
@@ -140,7 +140,9 @@ def refuse_unknown(
     "Refuse what is no setting of sampling."
     if unknown := [k for k in given if k not in allowed]:
         raise TypeError(
-            f"{unknown[0]!r} is no setting of sampling: those are {listed(allowed, 20)}"
+            f"{unknown[0]!r} is no setting of sampling: those are {listed(allowed, 20)}; besides, "
+            "n says how many, y of which class, missing where there are gaps, random_state is the "
+            "seed"
         )
 
 
@@ -153,7 +155,8 @@ def choice_temperature_for(
         return tuple(choice_temperature_for(model, v) for v in given)
     if given is not None:
         return given
-    return 4.0 if model.classes_ is not None else max(4.0, (model.data_["series"] / 500) ** 2)
+    n = model.data_.get("prior_series", model.data_["series"])
+    return 4.0 if model.classes_ is not None else max(4.0, (n / 500) ** 2)
 
 
 def decoding_settings(
@@ -186,7 +189,8 @@ def token_sampler(
     if untrained and given.get("guidance_scale") is None:
         asked["guidance_scale"] = 1.0
     device, prior, grids = device_of(model), model.prior_, model.tokenizer_.grids
-    asked |= dict(schedule=model.mask_schedule, steps=asked.pop("sampling_steps"))
+    schedule = learned(model, "prior", "mask_schedule")  # one set since then is for the next fit
+    asked |= dict(schedule=schedule, steps=asked.pop("sampling_steps"))
     guided = set(per_band(asked["guidance_scale"], len(grids), "guidance_scale")) != {1}
     gen = torch.Generator(device).manual_seed(seed % 2**64)
     mixed = choose_precision(model.precision, device) == "bfloat16"
@@ -257,7 +261,7 @@ def cut_like(
     seen: torch.Tensor | None = None,  # (n, c, l) bool, where those were observed; None: everywhere
 ) -> np.ndarray:  # (n, c, l)
     "Series that end where others did, if the model was trained on unequal lengths."
-    if seen is None or model.data_.get("lengths") is None:
+    if seen is None or not takes_ends(model):
         return X_hat
     return cut_ends(X_hat, series_ends(np.where(seen.cpu().numpy(), 0, np.nan)))
 

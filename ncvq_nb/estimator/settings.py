@@ -182,6 +182,8 @@ def check_settings(
 ):
     "All parameters of an estimator, each by itself and together."
     p = model.get_params(deep=False)
+    if lost := set(PER_BAND) - p.keys():
+        raise TypeError(f"{type(model).__name__} must take all parameters of NCVQ, {min(lost)} too")
     check_parameters({k: v for k, v in p.items() if views or k != "augment"}, PARAMETER_RULES)
     check_bounds(model)
     for k in PER_BAND:
@@ -193,9 +195,7 @@ def check_settings(
             f"found {width}"
         )
     if p["ssl"] is not None and of_stage(p["batch_size"], 0) < 2:
-        raise ValueError(
-            "batch_size must be at least 2 where ssl compares series with one another, found 1"
-        )
+        raise ValueError("batch_size must be at least 2 where ssl compares series, found 1")
     if p["compile"] not in (False, "auto") and not can_compile(find_device(p["device"])):
         raise ValueError(
             "compile=True needs a C++ compiler, such as g++, and there is none on the PATH or in "
@@ -216,15 +216,15 @@ def check_view(
     augment,  # a callable (x, generator) -> x on a batch
     X: np.ndarray,  # (n, c, l) series, n ≥ 2
 ):
-    "Refuse an augmentation that changes the shape of a batch."
+    "Refuse an augmentation that does not keep a batch what it is."
     x = torch.from_numpy(X[:2].copy())  # a callable may work in place
     with seeded(0):  # it may draw from the global generator
         view = augment(x, torch.Generator().manual_seed(0))
-    if getattr(view, "shape", None) != x.shape:
-        found = getattr(view, "shape", type(view).__name__)
-        raise ValueError(
-            f"augment must keep the shape of a batch, but made {found} of {tuple(x.shape)}"
-        )
+    found = tuple(view.shape) if isinstance(view, torch.Tensor) else type(view).__name__
+    if found == tuple(x.shape) and not view.isfinite().all():
+        found = "NaN or infinity"
+    if found != tuple(x.shape):
+        raise ValueError(f"augment must keep shape {tuple(x.shape)}, all finite, but made {found}")
 
 # %% ../../nbs/estimator/settings.ipynb #4bbca270
 WINDOW = 4  # points in a window of the STFT where none is asked for

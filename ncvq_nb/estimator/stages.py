@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PACE_RULES', 'batched', 'Pace', 'train_stage', 'end_stage', 'new_tokenizer', 'train_tokenizer', 'new_prior',
-           'observed_tokens', 'prior_objective', 'train_prior', 'train_stages']
+           'observed_tokens', 'prior_objective', 'train_prior', 'train_stages', 'fit_stages']
 
 # %% ../../nbs/estimator/stages.ipynb #6ac851f9
 import numbers
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from .compiling import is_captured, is_compiled
 from .learned_with import note_settings
 from .observation import fit_noise
 from .observed import hide_unseen
-from .prepared import Prepared, data_facts
+from .prepared import Prepared, data_facts, prepare, takes_ends
 from ncvq_nb.estimator.settings import (
     STAGES,
     of_stage,
@@ -31,7 +31,7 @@ from ncvq_nb.estimator.settings import (
     training_settings,
     window_for,
 )
-from .warm_start import carry_over, restored, with_earlier
+from .warm_start import carry_over, kept, with_earlier
 from ..io.storage import array_digest
 from ..maskgit import MaskGIT, MaskGITLoss
 from ..tokenizer import ObservedLoss, Tokenizer, TokenizerLoss
@@ -169,12 +169,15 @@ def train_tokenizer(
         gen = torch.Generator(device).manual_seed(seed_of(model.seed_, "start"))
         some = torch.randperm(len(x), generator=gen, device=device)[:512]
         objective.init_codebook(x[some], gen)
+    if min(f * t for f, t in tokenizer.grids) * min(of_stage(model.batch_size, 0), len(x)) < 2:
+        raise ValueError(
+            "batch_size must be at least 2 where the tokens of a series are one in some band, "
+            "since batch norm compares values, found 1"
+        )
     valid, data = None if prepared.x_valid is None else (prepared.x_valid,), (x,)
     if prepared.seen is not None:
         data, valid = (x, prepared.seen), valid and (*valid, prepared.seen_valid)
-    start, how = prepared.start, dict(valid=valid)
-    with nullcontext() if start is None else restored(model, start.before):
-        history, stopped = train_stage(model, 0, objective, data, prepared, pace, **how)
+    history, stopped = train_stage(model, 0, objective, data, prepared, pace, valid=valid)
     model.tokenizer_, model.history_ = tokenizer, {"tokenizer": history}
     model._n_features_out = tokenizer.n_features
     note_settings(model, "tokenizer")
@@ -243,9 +246,11 @@ def train_prior(
     pace: Pace,
 ):
     "Stage 2."
-    facts = {k: v for k, v in model.data_.items() if k not in ("prior_digest", "lengths")}
+    own = ("prior_digest", "prior_series", "lengths", "unequal")
+    facts = {k: v for k, v in model.data_.items() if k not in own}
     if prepared.digest != facts["digest"]:
-        facts["prior_digest"] = prepared.digest
+        held = 0 if prepared.x_valid is None else len(prepared.x_valid)
+        facts |= dict(prior_digest=prepared.digest, prior_series=len(prepared.x) + held)
     s, valid = observed_tokens(model, prepared.x, prepared.seen, prepared.ends), None
     if prepared.x_valid is not None:
         gaps = prepared.seen_valid, prepared.ends_valid
@@ -258,15 +263,16 @@ def train_prior(
     history, stopped = train_stage(model, 1, objective, (s, prepared.y), prepared, pace, **how)
     if prior.draws and is_compiled(model, history["step"][-1]):
         prior.compile()  # for sampling
-    if stopped is not None and prepared.start is None and hasattr(model, "prior_"):
-        raise stopped
     model.prior_, model.classes_, model.class_prior_ = prior, prepared.classes, prepared.class_prior
     n_classes = prior.config["n_classes"]
     about = prepared.x, prepared.y, n_classes, prepared.seen, model.seed_
     model.noise_ = fit_noise(model.tokenizer_, *about)
     facts = with_earlier(facts, prepared.start) if prepared.start else facts
-    lengths = {} if prepared.lengths is None else dict(lengths=prepared.lengths)
-    model.data_ = facts | lengths
+    if prepared.lengths is not None:
+        facts["lengths"] = prepared.lengths
+    elif takes_ends(model):  # the tokenizer does, though the prior has seen none
+        facts["unequal"] = True
+    model.data_ = facts
     model.history_ = {**model.history_, "prior": history}
     note_settings(model, "prior")
     end_stage(model, stopped, 1)
@@ -281,3 +287,17 @@ def train_stages(
     train_tokenizer(model, prepared, pace)
     if of_stage(model.epochs, 1) != 0:
         train_prior(model, prepared, pace)
+
+
+def fit_stages(
+    model,  # an NCVQ
+    train: Callable,  # `train_stages`, `train_tokenizer` or `train_prior`
+    pace: Pace,
+    X,  # (n, length) or (n, channels, length) series
+    y,  # (n) labels or None
+    **given,  # `run_dir`, `groups` of `prepare`
+):
+    "Train on series as they are given; a fitted model stays what it was where that fails."
+    with kept(model):
+        tokenizer = train is not train_prior
+        train(model, prepare(model, X, y, tokenizer=tokenizer, **given), pace)

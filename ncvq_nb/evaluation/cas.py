@@ -9,6 +9,7 @@ __all__ = ['cas_labels', 'cas']
 import numpy as np
 from scipy.stats import t as student
 
+from ..engine.parameters import check_parameters, whole_number
 from .fcn import FCNClassifier
 from ..metrics import check_label_pair, check_pair, required_labels
 
@@ -23,6 +24,7 @@ def cas_labels(
     y = required_labels(y_train, len(y_train) if listed else 0, "y_train")
     if not len(y):
         raise ValueError("y_train is empty: at least one label is needed")
+    check_parameters(dict(at_least=at_least), dict(at_least=whole_number(0)))
     classes, counts = np.unique(y, return_counts=True)
     return np.repeat(classes, np.ceil(counts * max(1.0, at_least / len(y)) - 1e-9).astype(int))
 
@@ -42,6 +44,8 @@ def cas(
     "Classification accuracy score: train on synthetic, test on real (Ravuri & Vinyals 2019)."
     X_new, X_test = check_pair(X_new, X_test, "X_new", "X_test")
     y_new, y_test = check_label_pair(y_new, len(X_new), "y_new", y_test, len(X_test), "y_test")
+    if (y_new == y_new[0]).all():
+        raise ValueError(f"y_new has one class only ({y_new[0]}): a classifier needs at least two")
     return float(correct_after(X_new, y_new, X_test, y_test, **settings).mean())
 
 # %% ../../nbs/evaluation/cas.ipynb #564e7bef

@@ -77,6 +77,31 @@ def check_evaluation(
     except ValueError as e:
         raise ValueError(f"fcn: {e}") from e
 
+# %% ../../nbs/evaluation/checks.ipynb #deae9dfe
+def check_conditional(
+    model,  # as in `evaluate`; one without `classes_` is not checked
+    y: np.ndarray | None,  # (n,) labels of the train series
+    y_test: np.ndarray | None,  # (m,) labels of the test series, whose classes are asked for
+):
+    "Refuse `conditional=True` where the data have no classes, or the model lacks one."
+    if y is None or len(np.unique(y)) < 2:
+        raise ValueError("conditional=True needs data with labels of at least two classes")
+    if not len(asked := np.intersect1d(y, y_test)):
+        raise ValueError(
+            "conditional=True needs a class of the test set that the train set has, too, found none"
+        )
+    known = getattr(model, "classes_", asked)
+    if known is None:
+        raise ValueError(
+            "conditional=True needs a model that was trained with labels, and this one was trained "
+            "without: fit it with y, or take conditional=False"
+        )
+    if (gone := np.setdiff1d(asked, known)).size:
+        raise ValueError(
+            f"conditional=True asks for class {listed(gone, each=str)} of the test set, which the "
+            "model does not know: fit it with that class, or take conditional=False"
+        )
+
 # %% ../../nbs/evaluation/checks.ipynb #71dca11f
 def check_classifier(
     fcn,  # as in `evaluate`; None and settings are not checked

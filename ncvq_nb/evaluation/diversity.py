@@ -11,6 +11,7 @@ import math
 import numpy as np
 import torch
 
+from ..engine.parameters import check_parameters, or_none, whole_number
 from ..engine.runtime import own_state
 from ..metrics import check_features, check_label_pair, check_same_width
 
@@ -74,10 +75,8 @@ def diversity(
     "Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)."
     real, new = check_features(real, "real"), check_features(new, "new")
     check_same_width(real, new, "real", "new")
-    if k < 1:
-        raise ValueError(f"k is {k}: at least 1 is needed")
-    if n_new is not None and n_new < 2:
-        raise ValueError(f"n_new is {n_new}: at least 2 new series are needed")
+    rules = dict(k=whole_number(1), n_new=or_none(whole_number(2)))
+    check_parameters(dict(k=k, n_new=n_new), rules)
     scores = fair_scores(real, new, k, n_new, rng=np.random.default_rng(random_state))
     return {name: float(s.mean()) for name, s in scores.items()}
 
@@ -114,8 +113,9 @@ def class_diversity(
     "`diversity` within each class, mean over the classes."
     real, new = check_features(real, "real"), check_features(new, "new")
     check_same_width(real, new, "real", "new")
-    if k < 1:
-        raise ValueError(f"k is {k}: at least 1 is needed")
+    check_parameters(dict(k=k), dict(k=whole_number(1)))
+    per_class = {f"n_new[{c!r}]": v for c, v in (n_new or {}).items()}
+    check_parameters(per_class, dict.fromkeys(per_class, whole_number(0)))
     y_real, y_new = check_label_pair(y_real, len(real), "y_real", y_new, len(new), "y_new")
     rng = np.random.default_rng(random_state)
     return class_mean(class_scores(real, y_real, new, y_new, k, n_new, rng))

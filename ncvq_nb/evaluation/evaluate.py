@@ -17,7 +17,7 @@ from ..data import check_series
 from ..engine.progress import progress_bar
 from ..engine.runtime import derived_seed
 from .cas import cas_labels, correct_after
-from .checks import check_classifier, check_evaluation
+from .checks import check_classifier, check_conditional, check_evaluation
 from .filled import Filled
 from .fcn import FCNClassifier, PUBLISHED, fcn_for, most_steps
 from .report import ReferenceValue, Report
@@ -248,8 +248,8 @@ def _begin(model, data, *, fcn, n_samples, conditional, random_state, **settings
     X, y, X_test, y_test = check_model_data(model, data)
     check_classifier(fcn, X, y)
     n = len(X_test) if n_samples is None else n_samples
-    if conditional and (y is None or len(np.unique(y)) < 2):
-        raise ValueError("conditional=True needs data with labels of at least two classes")
+    if conditional:
+        check_conditional(model, y, y_test)
     base = derived_seed(random_state, "evaluate")
     interval = partial(
         bootstrap_interval,

@@ -13,7 +13,6 @@ import sys
 import threading
 import warnings
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +35,8 @@ from ncvq_nb.engine.runtime import (
 )
 from ..engine.stepper import cuda_graph
 from .fcn_training import train_fcn
-from ..io.storage import cache_folder, content_digest, read_bounded, write_file
+from ..io.storage import cache_folder, checked_path, content_digest
+from ..io.storage import read_bounded, write_file
 from ..io.wording import listed, shortened
 
 # %% ../../nbs/evaluation/fcn.ipynb #62ec7eae
@@ -323,7 +323,8 @@ def fcn_for(
     changing = fcn.random_state is None or isinstance(fcn.random_state, np.random.Generator)
     if cache_dir is False or changing:
         return fcn.fit(X, y)
-    folder = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
+    what = "cache_dir", "the path of a folder"
+    folder = cache_folder() if cache_dir is None else checked_path(cache_dir, *what)
     path = fcn_file(fcn, X, y, name, folder)
     with _training[path]:
         if path.exists() and not refresh:

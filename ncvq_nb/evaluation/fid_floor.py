@@ -8,6 +8,7 @@ __all__ = ['fid_floor']
 # %% ../../nbs/evaluation/fid_floor.ipynb #96cfb164
 import numpy as np
 
+from ..engine.parameters import check_parameters, whole_number
 from ..metrics import fid
 
 # %% ../../nbs/evaluation/fid_floor.ipynb #81b9b99b
@@ -21,6 +22,7 @@ def fid_floor(
     rng=None,  # a NumPy generator, for the halves
 ) -> float:  # NaN of fewer than four series
     "FID of `n` real series against the `m` of `E`, from halves of them (Chong & Forsyth 2020)."
+    check_parameters(dict(n=n, n_draws=n_draws), dict(n=whole_number(1), n_draws=whole_number(0)))
     m, rng, found = len(E), np.random.default_rng(0) if rng is None else rng, []
     for _ in range(n_draws if m > 3 else 0):
         order = rng.permutation(m)

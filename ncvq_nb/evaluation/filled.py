@@ -10,9 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..io.gaps import channel_means, fill_gaps, observed
+from ..io.gaps import channel_means, fill_gaps, observed, series_ends, unequal_ends
 
 # %% ../../nbs/evaluation/filled.ipynb #0b82f410
+GIVEN = (
+    " A generated series without gaps of its own is given those of a train series, of its class "
+    "where it was generated for one."
+)
+
+# %% ../../nbs/evaluation/filled.ipynb #52028b8e
 class Filled:
     "Train and test series, with their gaps and filled."
 
@@ -25,6 +31,14 @@ class Filled:
         self.whole = tuple(fill_gaps(S, self.mean) for S in self.given)
         self.any = any(observed(S) is not None for S in self.given)
 
+    def gaps(
+        self,
+        ends: bool,  # does what is behind the end of a series count?
+    ) -> np.ndarray:  # (n, c, l) bool
+        "Where samples of train are missing."
+        gaps, l = np.isnan(self.given[0]), self.given[0].shape[-1]
+        return gaps if ends else gaps & (np.arange(l) < series_ends(self.given[0])[:, None, None])
+
     def note(self) -> str:
         "What the report says."
         shares = [f"{100 * np.isnan(S).mean():.2g} %" for S in self.given]
@@ -33,7 +47,7 @@ class Filled:
             "are NaN). Reconstruction errors count observed samples only. Classifier, FID, IS, "
             "CAS, diversity and memorisation see series of train, test and model alike with lines "
             "across gaps, and with their last value behind their ends."
-        )
+        ) + (GIVEN if self.gaps(ends=False).any() else "")
 
     def features_of(
         self,
@@ -54,3 +68,23 @@ class Filled:
         if not self.any:
             return X_hat
         return fill_gaps(np.where(np.isnan(self.given[1]), np.nan, X_hat), self.mean)
+
+    def generated(
+        self,
+        X_new: np.ndarray,  # (k, c, l) of a model
+        y_new: np.ndarray | None,  # (k,) the classes they were generated for; None: any
+        y: np.ndarray | None,  # (n,) labels of the train series
+        seed: int,  # of the draw
+    ) -> np.ndarray:  # (k, c, l)
+        "Generated series with the gaps of train series, filled."
+        own = unequal_ends(X_new)  # None for complete series, and for those with gaps
+        gaps = self.gaps(ends=own is None and unequal_ends(self.given[0]) is None)
+        if np.isnan(X_new).any() and own is None or not gaps.any():
+            return fill_gaps(X_new, self.mean)
+        rng, k = np.random.default_rng(seed), len(X_new)
+        rows = rng.integers(0, len(gaps), k)
+        for c in [] if y_new is None else np.unique(y_new):
+            rows[y_new == c] = rng.choice(np.flatnonzero(y == c), (y_new == c).sum())
+        missing = np.isnan(X_new) | gaps[rows]
+        missing &= ~missing.all((1, 2), keepdims=True) | np.isnan(X_new)  # something must be left
+        return fill_gaps(np.where(missing, X_new.dtype.type(np.nan), X_new), self.mean)

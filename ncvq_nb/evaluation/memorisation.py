@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..data import Standardiser
+from ..engine.parameters import check_parameters, whole_number
 from ..metrics import check_pair
 
 # %% ../../nbs/evaluation/memorisation.ipynb #e70a87c8
@@ -58,8 +59,7 @@ def memorisation(
     random_state=0,  # of those
 ) -> dict:  # share (0.5: none), ratio (1: none), copies (0.01: none)
     "Are new series nearer to the training series than to test series?"
-    if n_draws < 1:
-        raise ValueError(f"n_draws is {n_draws}: at least 1 is needed")
+    check_parameters(dict(n_draws=n_draws), dict(n_draws=whole_number(1)))
     X_train, X_test = check_pair(X_train, X_test, "X_train", "X_test")
     _, X_new = check_pair(X_train, X_new, "X_train", "X_new")
     scaler = Standardiser().fit(X_train)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..io.frames import load_pandas
 from ..io.markup import html_table, html_text, markdown_line, markdown_table
-from ..io.storage import content_digest, read_bounded, write_file
+from ..io.storage import checked_path, content_digest, read_bounded, write_file
 from ..io.wording import listed, quoted, readable, shortened
 
 # %% ../../nbs/evaluation/report.ipynb #c11b3b8c
@@ -103,7 +103,7 @@ _MOST_BYTES = 2**22  # of a report
 
 def _report_file(path):
     "A report's JSON file: an ending other than .json and .md is part of the name."
-    path = Path(path).expanduser()
+    path = checked_path(path)
     if path.suffix in (".json", ".md"):
         return path.with_suffix(".json")
     return path.with_name(path.name + ".json")

@@ -20,6 +20,7 @@ from ..drawing.style import Figure, PALETTE, new_figure, styled
 from .report import Report
 from ..io.markup import markdown_line, markdown_table
 from ncvq_nb.io.storage import (
+    checked_path,
     parse_json,
     read_bounded,
     read_with_checksum,
@@ -59,7 +60,7 @@ def _write_table(path, names, rows):
     out = csv.DictWriter(text, names, restval="", lineterminator="\n")
     out.writeheader()
     out.writerows(rows)
-    write_with_checksum(Path(path).expanduser(), text.getvalue())
+    write_with_checksum(path, text.getvalue())
 
 
 def _last_line(path):
@@ -96,7 +97,7 @@ def _is_none(v):
 
 def _noted_axes(folder):
     "Setting → axis → value, as `note_axes` left it."
-    path = Path(folder) / "axes.json"
+    path = checked_path(folder, "folder", "the path of a folder") / "axes.json"
     if not path.exists():
         return {}
     try:
@@ -113,7 +114,7 @@ def note_axes(
     axes: dict[str, dict],  # setting → axis → the name of its value
 ):
     "Note in which axes settings differ, besides what earlier grids noted."
-    found, folder = _noted_axes(folder), Path(folder)
+    found, folder = _noted_axes(folder), checked_path(folder)
     for setting, values in axes.items():
         if taken := [k for k in values if k in TAKEN]:
             raise ValueError(
@@ -191,7 +192,10 @@ class Results(list):
         folder: str | Path,  # of `run_grid`
     ) -> "Results":
         "All reports below a folder."
-        folder = Path(folder).expanduser()
+        folder = checked_path(folder, "folder", "the path of a grid's folder")
+        if folder.is_file():
+            said = f"folder {folder} is a file: Results.load(path) reads a table that was saved"
+            raise NotADirectoryError(said)
         if not folder.is_dir():
             raise FileNotFoundError(f"folder {folder} is not there: it is to be that of a grid")
         rows, found = cls(axes=_noted_axes(folder)), sorted(folder.glob("*/*/*/report.json"))
@@ -260,7 +264,9 @@ class Results(list):
         path: str | Path,  # a file that `save` wrote
     ) -> "Results":
         "Rows from a CSV file."
-        path = Path(path).expanduser()
+        path = checked_path(path)
+        if path.is_dir():
+            raise ValueError(f"path {path} is a folder: Results.read(folder) reads that of a grid")
         content = read_with_checksum(path, _MOST_BYTES)
         try:
             rows = csv.DictReader(io.StringIO(content.decode(), newline=""))

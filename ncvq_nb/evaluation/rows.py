@@ -44,10 +44,11 @@ ERRORS = {"mse": "reconstruction MSE", "relative": "reconstruction error", "stft
 
 def reconstruction_rows(X, X_test, X_hat, interval):
     "How far the reconstructions X_hat lie from X_test; the constant series is the mean of X."
-    # NaN, where nothing was observed, counts nowhere
     n_fft = min(8, X.shape[2] // 2 * 2) or None  # shorter where the series are
-    counted = {} if (seen := observed(X)) is None else dict(where=seen)
-    constant = np.broadcast_to(X.mean((0, 2), keepdims=True, **counted), X_test.shape)
+    seen = observed(X)  # NaN counts nowhere; a channel that train lacks is compared with 0
+    counted = {} if seen is None else dict(where=seen | ~seen.any((0, 2), keepdims=True))
+    mean = np.nan_to_num(X.mean((0, 2), keepdims=True, **counted))
+    constant = np.broadcast_to(mean, X_test.shape)
     errors, worst = (series_errors(X_test, R, n_fft) for R in (X_hat, constant))
     rows = []
     for key, scores in errors.items():

@@ -19,7 +19,7 @@ import numpy as np
 # %% ../../nbs/evaluation/run_table.ipynb #74c45437
 from ..engine.history import current_names
 from ..io.markup import markdown_line, markdown_table
-from ..io.storage import parse_json, read_bounded, read_with_checksum
+from ..io.storage import checked_path, parse_json, read_bounded, read_with_checksum
 from ..io.wording import listed, quoted, shortened
 
 # %% ../../nbs/evaluation/run_table.ipynb #69d437ad
@@ -58,7 +58,7 @@ class RunTable(list):
         path: str | Path,  # .csv; where there is none of that name, the same with .gz behind
     ) -> "RunTable":
         "Rows from a file, checked."
-        path = Path(path).expanduser()
+        path = checked_path(path)
         packed = path.with_name(f"{path.name}.gz")
         path = packed if packed.exists() and not path.exists() else path
         content = read_with_checksum(path, _MOST_BYTES)

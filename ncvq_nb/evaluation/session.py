@@ -15,9 +15,9 @@ import numpy as np
 
 from ..data import check_labels, check_series
 from ..engine.interrupts import check_interrupted
+from ..engine.runtime import derived_seed
 from .filled import Filled
 from .report import Report
-from ..io.gaps import fill_gaps
 from ..estimator.names import check_dataset_channels
 from ..io.storage import array_digest
 from ..io.wording import listed
@@ -25,6 +25,10 @@ from ..metrics import check_pair
 
 # %% ../../nbs/evaluation/session.ipynb #a4c70d3e
 METHODS = ("sample", "reconstruct", "features", "encode")  # of which a model has some
+SET_ASIDE = (
+    "data.hold_out(0.3) or read_dataset(file, test_fraction=0.3) sets some aside, and "
+    "Dataset(name, X, y, X_test, y_test) takes them where there are some"
+)
 
 
 def _check_calls(model, labelled):
@@ -52,12 +56,13 @@ def check_model_data(model, data):
         )
     if isinstance(data, str):
         raise TypeError(f"data must be a Dataset, found {data!r}: load_ucr(name) reads one")
+    if not hasattr(data, "X_train"):
+        found = f"found {type(data).__name__}"
+        makes = "Dataset(name, X, y, X_test, y_test) makes one of arrays"
+        raise TypeError(f"data must be a Dataset, {found}: {makes}")
     for k in ("X_train", "X_test"):
         if getattr(data, k, None) is None:
-            raise ValueError(
-                f"data has no {k}: a report needs train and test series; "
-                "read_dataset(file, test_fraction=0.3) sets some aside"
-            )
+            raise ValueError(f"data has no {k}: a report needs train and test series; {SET_ASIDE}")
     check_dataset_channels(model, data)
     X, X_test = check_pair(data.X_train, data.X_test, "X_train", "X_test", missing=True)
     if len(X_test) < 2:
@@ -138,7 +143,7 @@ class Evaluation:
         self.bar.update()
 
     def sample(self, n, y, seed):
-        "`n` generated series, of the classes `y` unless that is None, checked."
+        "`n` generated series, of the classes `y` unless that is None, checked and filled."
         condition, shape = {} if y is None else {"y": y}, (n, *self.X.shape[1:])
         X = self.model.sample(n, **condition, random_state=seed)
         X = check_series(X, name="the model's sample", missing=self.series.any)
@@ -147,4 +152,4 @@ class Evaluation:
                 f"the model's sample has shape {X.shape}, the data ask for {shape}: "
                 "was the model fitted on other series?"
             )
-        return fill_gaps(X, self.series.mean)
+        return self.series.generated(X, y, self.y, derived_seed(seed, "gaps"))

@@ -27,7 +27,7 @@ from ..evaluation.results import TAKEN
 from ..generator import NCVQ
 from ..io.archive import archive_names, bundled, load_ucr
 from ..io.files import read_dataset
-from ..io.storage import read_bounded
+from ..io.storage import checked_path, read_bounded
 from ..io.wording import listed, quoted
 
 # %% ../../nbs/grids/declared.ipynb #b9486e12
@@ -272,7 +272,7 @@ def read_grid(
     **settings,  # parameters of `NCVQ` in place of those in the file's [settings]
 ) -> dict:  # datasets, settings, seeds, axes and arguments of `evaluate`, as `run_grid` takes them
     "A declared grid, checked as a whole."
-    path = Path(path).expanduser()
+    path = checked_path(path)
     found = _content(path)
     preset = _preset(f"{path}: preset", found.get("preset", "default"))
     axes = _axes(f"{path}: axes", found.get("axes", {}))

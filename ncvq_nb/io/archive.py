@@ -17,6 +17,7 @@ import numpy as np
 from ..data import Dataset
 from .files import KINDS, naming, read_dataset
 from .frames import is_frame
+from .storage import checked_path
 from .wording import quoted
 from .text_cells import labels_from_text
 
@@ -36,7 +37,7 @@ def _read_bundled(name):
 # %% ../../nbs/io/archive.ipynb #db48f2d3
 def _existing_folder(path, what):
     "`path` as a folder; `what` names it in an error."
-    path = Path(path).expanduser()
+    path = checked_path(path, what, "the path of a folder")
     found = f"{what} is {str(path)!r}"
     if path.is_file():
         remedy = "a folder is expected here; read_dataset(file) reads one file"

@@ -7,13 +7,13 @@ __all__ = ['Columns', 'choose_columns']
 
 # %% ../../nbs/io/columns.ipynb #a2647076
 import re
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 # %% ../../nbs/io/columns.ipynb #238b4d69
-from .headings import check_order, like_identifier, pattern_of, shown_name
+from .headings import check_order, check_unique, like_identifier, never_label
+from .headings import like_time, pattern_of, shown_name
 from .wording import quoted
 from .headings import split_channels, take_apart
 
@@ -90,7 +90,7 @@ def _text_label(names, column_of, where):
     unique = None
     for name, place in ((names[0], "first"), (names[-1], "last")):
         values = column_of(name)
-        if like_identifier(name) or _kind(values) != "text":
+        if never_label(name) or _kind(values) != "text":
             continue
         if 2 < len(values) == len(set(map(str, values))):
             unique = unique or (name, place)
@@ -123,6 +123,7 @@ def _counted_label(names, column_of, text_of, where):
     if both and len(column_of(names[0])) > 9:
         raise _ask(where, "the first and the last column both look like labels")
     counted = _says_nothing(names) or _are_codes(column_of(names[0]))
+    counted = counted and not never_label(names[0])
     if counted and _repeats(names, column_of, text_of):
         if _is_like_the_others(names, column_of):
             raise _ask(where, "the first column holds labels, or samples like those beside it")
@@ -142,7 +143,7 @@ def _auto_label(names, column_of, text_of, where):
     pattern = set() if _says_nothing(names) else pattern_of(names)
     if not pattern:
         return _counted_label(names, column_of, text_of, where)
-    odd = [n for n in names if take_apart(n).stem not in pattern and not like_identifier(n)]
+    odd = [n for n in names if take_apart(n).stem not in pattern and not never_label(n)]
     codes = [n for n in odd if _are_codes(column_of(n))]
     if len(codes) > 1:
         raise _ask(where, f"{quoted(codes[0])} and {quoted(codes[1])} both look like labels")
@@ -173,6 +174,18 @@ def _off_scale(names, column_of):
     return found
 
 # %% ../../nbs/io/columns.ipynb #bb80ce5a
+def _example(column, kind):
+    "The first cell of text or dates, and its row where most of the others are numbers."
+    cells = list(enumerate(np.asarray(column).flat))
+    if kind == "text":
+        cells = [(i, v) for i, v in cells if isinstance(v, str)]
+        odd = [(i, v) for i, v in cells if take_apart(v).stem != "#" and not marks_missing(v)]
+        cells = odd or cells
+    (i, cell), few = cells[0], 2 * len(cells) < len(column)
+    where = f" in row {i}, counted from 0; correct it where a number is meant" * few
+    return quoted(str(cell), 30) + where
+
+
 def _odd_columns(names, column_of):
     "Name → why it does not look like samples."
     pattern = pattern_of(names)
@@ -183,15 +196,12 @@ def _odd_columns(names, column_of):
         numbered = take_apart(name).stem in pattern
         if like_identifier(name) and (not numbered or name.lower().startswith("unnamed")):
             found[name] = "is named like an identifier"
+        elif like_time(name):
+            found[name] = "is named like a time"
         elif name.strip().lower() in LABEL_NAMES - {"y"}:
             found[name] = "is named like labels"
         elif kind in ("text", "dates"):
-            values = [
-                v for v in np.asarray(column_of(name)).flat if isinstance(v, str) or kind != "text"
-            ]
-            found[name] = (
-                f"holds {kind} ({quoted(values[0] if kind == 'text' else str(values[0]), 30)})"
-            )
+            found[name] = f"holds {kind} ({_example(column_of(name), kind)})"
         elif pattern and not numbered:
             found[name] = f"breaks the pattern of {like}, …"
     if not pattern or _says_nothing(names):
@@ -209,7 +219,7 @@ def _remedy(odd, labelled):
     text = f"leave {it} out (drop={names}) or set {it} aside as identifiers (id={names})"
     if not labelled:
         text += f", or pass label={quoted(odd[0])} if {its} the labels"
-    if any(re.search(r"date|time", n.lower()) for n in odd):
+    if any(like_time(n) or re.search(r"date|time", n.lower()) for n in odd):
         text += "; a long table, with a row for each time step, is read with id=, time= and value="
     return text
 
@@ -220,17 +230,6 @@ def as_list(
     "Names as a list."
     one = isinstance(names, str) or not hasattr(names, "__iter__")
     return [] if names is None else [names] if one else list(names)
-
-
-def check_unique(
-    names: list[str],  # of columns
-    where: str,  # the file or array, for an error
-):
-    "Refuse two columns of one name."
-    twice = [n for n, k in Counter(names).items() if k > 1]
-    if twice:
-        found = f"{where}: two columns are called {quoted(twice[0])}"
-        raise ValueError(f"{found}: give each its own name")
 
 
 def named_columns(

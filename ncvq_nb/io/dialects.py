@@ -28,6 +28,8 @@ def check_file(
     if path.is_dir():
         remedy = "name a file in it, or load a UCR set from it with load_ucr(name, path=folder)"
         raise IsADirectoryError(f"{path} is a folder: {remedy}")
+    if not path.exists() and re.match(r"[a-z][a-z0-9]+:[/\\]", str(path)):
+        raise FileNotFoundError(f"{path} is an address: download it first, and name the file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     if not path.is_file():
@@ -168,6 +170,9 @@ def _numbers_beside_words(head, body):
     if _steady(numbers) and not any(map(_steady, below)):
         return True
     if _counted(numbers) and _whole_over_decimals(numbers, below, slice(None)):
+        return True
+    rises = len(numbers) > 2 and not (np.diff([number_of(c) for c in numbers]) <= 0).any()
+    if rises and any(head[j].strip().lower() in LABEL_NAMES - {"y"} for j in words):
         return True
     if not _evenly_spaced(numbers):
         return False

@@ -15,17 +15,19 @@ import numpy as np
 # %% ../../nbs/io/files.ipynb #ca9578d1
 from ..data import Dataset, check_series
 from .text_cells import clean_marks, number_of
-from .columns import LABEL_NAMES, Columns, as_list, check_unique
-from .columns import choose_columns, one_column
+from .columns import LABEL_NAMES, Columns, as_list, choose_columns
+from .columns import named_columns, one_column
+from .cells import is_nested
 from .dialects import check_file
 from .frames import check_rows, is_frame
 from .gaps import to_one_length, trimmed
 from .formats import how_to_convert, read_arff, read_parquet
-from .headings import channel_stems, split_channels
+from .headings import channel_stems, check_unique, split_channels
 from .wording import quoted
 from .labels import check_labels
 from .long import check_wide, read_long
 from .npz import read_npy, read_npz
+from .storage import checked_path
 from .tables import make_table, read_table
 from .ts import read_ts
 
@@ -75,6 +77,16 @@ def _rows_named(frame, asked, where):
     check_rows(frame, where)
     return frame
 
+
+def _samples(frame, keys, names, where):
+    "Series (n, c, l) of the columns `names`, and the names of channels, or None."
+    places = split_channels(names)
+    samples = frame[[keys[n] for row in places for n in row]]
+    X = check_series(samples, name=where, missing=True)
+    if len(samples) and is_nested(samples):  # each column is a channel
+        return X, names if len(names) > 1 else None
+    return X.reshape(len(X), len(places), -1), channel_stems(names)
+
 # %% ../../nbs/io/files.ipynb #8a7e39bf
 def read_frame(
     frame,  # a data frame: what has columns
@@ -92,7 +104,8 @@ def read_frame(
     frame = _rows_named(frame, {n for v in (label, id, time, groups) for n in as_list(v)}, where)
     if getattr(frame.columns, "nlevels", 1) > 1:
         return _levelled(frame, label)
-    keys, names = {str(c): c for c in frame.columns}, [str(c) for c in frame.columns]
+    names = [str(c) for c in frame.columns]
+    keys = dict(zip(names, frame.columns))
     check_unique(names, where)
 
     def column_of(name):
@@ -104,20 +117,18 @@ def read_frame(
         parts = dict(X_train=found.X, y_train=found.labels, groups_train=found.groups)
         return Found(parts, found.said, channels=found.channels)
     whom = None if groups is None else one_column(names, groups, "groups", where)
-    asked["id"] = list(dict.fromkeys([*map(str, as_list(id)), *as_list(whom)]))
-    if label == "auto" and not (as_list(drop) or asked["id"]):
-        check_wide(names, column_of, where)
+    ids = list(dict.fromkeys([*map(str, as_list(id)), *as_list(whom)]))
+    asked["id"] = ids = named_columns(names, ids, "id", where)
+    aside = [*ids, *named_columns(names, drop, "drop", where), str(label)]
+    check_wide(names, column_of, where, ids, aside)
     chosen = choose_columns(names, column_of, **asked)
-    places = split_channels(chosen.samples)
-    samples = frame[[keys[n] for row in places for n in row]]
-    X = check_series(samples, name=where, missing=True)
-    y = None if chosen.label is None else frame[keys[chosen.label]]
-    parts = dict(X_train=X.reshape(len(X), len(places), -1), y_train=y)
-    if whom is not None:
-        parts["groups_train"] = frame[keys[whom]]
-    return Found(parts, chosen.said(), chosen, channels=channel_stems(chosen.samples))
+    X, channels = _samples(frame, keys, chosen.samples, where)
+    y, whom = (None if k is None else frame[keys[k]] for k in (chosen.label, whom))
+    parts = dict(X_train=X, y_train=y, groups_train=whom)
+    return Found(parts, chosen.said(), chosen, channels=channels)
 
 # %% ../../nbs/io/files.ipynb #1b469f53
+TAKEN = "the path of a file, or a data frame (Dataset(name, X, y) takes arrays)"
 KINDS = (".npz", ".npy", ".csv", ".tsv", ".ts", ".arff", ".parquet")
 _TABLES = (".csv", ".tsv", ".arff", ".parquet")
 
@@ -189,12 +200,23 @@ def _without_marks(X, marks):
     return np.where(gone, np.nan, A) if gone.any() else X
 
 
+def _check_label(label):
+    "Refuse labels themselves where the name of their column is meant."
+    several = getattr(label, "ndim", 0) > 0 or isinstance(label, list) and len(label) > 1
+    if several:
+        raise TypeError(
+            f"label holds {len(label)} values: label= is one column, by its name; labels beside "
+            "the series are passed with them, ncvq_nb.Dataset(name, X, y)"
+        )
+
+# %% ../../nbs/io/files.ipynb #e35ae784
 def read_source(
     source,  # the path of a file, or a data frame
     label: str | None,  # as in `read_dataset`
     **asked,  # as in `read_dataset`
 ) -> Found:
     "What a file or a data frame holds, labels checked and, if they are not asked for, left out."
+    _check_label(label)
     if is_frame(source):
         where, missing = "frame", asked.pop("missing")
         asked = {k: v for k, v in asked.items() if k not in ("like", "train_only")}
@@ -248,7 +270,7 @@ def read_series(
     missing=None,  # marks for a missing value; None for the usual ones, [] for none
 ) -> tuple:  # X (n, channels, length) float32, NaN for gaps; y (n,) int64 or str, or None
     "Series and labels of one file; of an .npz file with a train and a test part, the train part."
-    source = path if is_frame(path) else Path(path).expanduser()
+    source = path if is_frame(path) else checked_path(path, "path", TAKEN)
     asked = dict(drop=drop, id=id, time=time, value=value, missing=missing, groups=None)
     found = read_source(source, label, train_only=True, **asked)
     with naming("frame" if is_frame(path) else source):
@@ -293,7 +315,7 @@ def read_dataset(
 ) -> Dataset:  # with test series where the source has some, or where a share is asked for
     "The data set in one file, in one pair of files, or in a data frame."
     asked = dict(drop=drop, id=id, time=time, value=value, missing=missing, groups=groups)
-    source = path if is_frame(path) else Path(path).expanduser()
+    source = path if is_frame(path) else checked_path(path, "path", TAKEN)
     found = read_source(source, label, **asked)
     where, parts = "frame", dict(found.parts)
     if not is_frame(source):

@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from .storage import file_target, folder_lock, is_temporary, naming, sync_folder
-from .storage import temporary_name
+from .storage import checked_path, file_target, folder_lock, is_temporary, naming
+from .storage import sync_folder, temporary_name
 
 # %% ../../nbs/io/folders.ipynb #271e4dea
 NEW = ".ncvq-new"
@@ -71,7 +71,7 @@ def write_folder(
     obsolete=(),  # names of files that are removed
 ):
     "Bring the files of a folder to a new state wholly or not at all."
-    folder = Path(folder).resolve()
+    folder = checked_path(folder, "folder", "the path of a folder").resolve()
     made = not folder.exists()
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def place_for_file(
     what: str = "path",  # what an error calls it
 ) -> Path:  # ready for `write_file`
     "A path where a file can be written, or an error."
-    path = file_target(Path(path).expanduser())
+    path = file_target(checked_path(path, what))
     _check_parents(path.absolute().parent, what)
     return path
 
@@ -142,7 +142,7 @@ def place_for_folder(
     what: str = "path",  # what an error calls it
 ) -> Path:  # ready to be made
     "A path where files can be put, or an error."
-    path = Path(path).expanduser()
+    path = checked_path(path, what, "the path of a folder")
     if path.exists() and not path.is_dir():
         raise ValueError(f"{what} {path} is a file, where a folder was to be: take another name")
     _check_parents(path.absolute(), what)

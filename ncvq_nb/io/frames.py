@@ -13,18 +13,18 @@ from .arrays import as_array
 from ncvq_nb.io.cells import (
     cell_numbers,
     column_numbers,
-    holds_series,
+    frame_column,
+    is_nested,
+    nested_cells,
     stack_cells,
     text_to_numbers,
 )
 from .columns import LABEL_NAMES, choose_columns, like_identifier
-from .headings import check_order, pattern_of, split_channels, take_apart
+from .headings import check_order, counts_down, like_time, pattern_of, shown_step
+from .headings import split_channels, take_apart, uneven_steps
 from .wording import quoted
 
 # %% ../../nbs/io/frames.ipynb #5d4f21db
-_TIMES = {"t", "time", "times", "date", "datetime", "timestamp", "step", "steps", "cycle"}
-
-
 def is_frame(X) -> bool:
     "Whether `X` is a data frame, of pandas or of a library like it."
     return getattr(X, "columns", None) is not None
@@ -39,13 +39,8 @@ def load_pandas():
     return pandas
 
 
-def _column(frame, j):
-    "Column number `j`."
-    return frame.iloc[:, j] if hasattr(frame, "iloc") else frame[frame.columns[j]]
-
-
 def _named_like_time(name):
-    return isinstance(name, str) and name.strip().lower() in _TIMES
+    return isinstance(name, str) and like_time(name)
 
 
 def _tells_time(index):
@@ -96,7 +91,7 @@ def _refuse_long(frame, names, name):
     "Refuse a long table, with the line that reads it."
     if pattern_of(names) or not 3 <= len(names) <= 20 or len(frame) < 4:
         return
-    first = [_sortable(_column(frame, j)) for j in range(3)]
+    first = [_sortable(frame_column(frame, j)) for j in range(3)]
     for i, j in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)):
         a, b = first[i], first[j]
         if a is None or b is None or a.dtype.kind == "f" or not _rises_within(a, b):
@@ -127,7 +122,7 @@ def _remedy(frame, name, keys):
     def propose(odd):
         found = [keys[n] for n in odd]
         shown = quoted(found if len(found) > 1 else found[0], 200)
-        ways = {text_to_numbers(_column(frame, list(frame.columns).index(k))) for k in found}
+        ways = {text_to_numbers(frame_column(frame, list(frame.columns).index(k))) for k in found}
         if None not in ways and len(ways) == 1 and not any(map(like_identifier, odd)):
             them = f"{name}[{found!r}]" if len(found) < 5 else name
             return f"make numbers of the text by {them} = {them}{ways.pop()}"
@@ -156,17 +151,65 @@ def _remedy(frame, name, keys):
     return propose
 
 # %% ../../nbs/io/frames.ipynb #49a59454
-def _check_rise(index, name):
-    "Refuse numbers or times as names that are out of order."
-    rises = index.is_monotonic_increasing or index.is_monotonic_decreasing
-    if not (index.is_unique and rises):
-        found = ", ".join(str(v) for v in index[:5])
-        raise ValueError(
-            f"{name} has columns out of order ({quoted(found)[1:-1]}, …): time steps are read from "
-            f"left to right; pass {name}.sort_index(axis=1)"
-        )
+def _differences(index):
+    "From each name to the next, in seconds of dates; None where these are no numbers or times."
+    if type(index).__name__ == "PeriodIndex":
+        return np.diff(index.astype("int64"))
+    if index.dtype.kind not in "iufmM":
+        return None
+    a = (index.tz_convert(None) if getattr(index, "tz", None) else index).to_numpy()
+    d = np.diff(a) if a.dtype.kind in "mM" else np.diff(a.astype(float))
+    return d / np.timedelta64(1, "s") if d.dtype.kind == "m" else d
 
 
+def _full_grid(index, name, least, most):
+    "The code of an index without the missing steps, or None where there is no such grid."
+    if least <= 0 or abs(most / least - round(most / least)) > 0.01:
+        return None
+    kind = type(index).__name__.removesuffix("Index")
+    ends = f"{name}.columns[0], {name}.columns[-1]"
+    if kind == "Period":
+        return f"pandas.period_range({ends})"
+    if kind in ("Datetime", "Timedelta"):
+        step = f"pandas.Timedelta({least:g}, 's')"
+        return f"pandas.{'date' if kind == 'Datetime' else 'timedelta'}_range({ends}, freq={step})"
+    if index.dtype.kind in "iu" and index[0] < index[-1]:
+        step = f", {least:g}" if least > 1 else ""
+        return f"range({index[0]}, {index[-1] + 1}{step})"
+
+# %% ../../nbs/io/frames.ipynb #4da0073b
+def _check_even(index, name, flat):
+    "Refuse times as names of columns some of which are missing."
+    steps = _differences(index)
+    found = None if steps is None else uneven_steps(steps)
+    if found is None:
+        return
+    dated = index.dtype.kind in "mM"
+    least, most = (shown_step(v, dated) for v in found)
+    ways = ["put in the columns that are missing, of NaN"]
+    if flat and (grid := _full_grid(index, name, *found)):
+        ways[0] += f", by {name}.reindex(columns={grid})"
+    if flat:
+        counted = f"{name}.set_axis(range({name}.shape[1]), axis=1)"
+        ways.append(f"if the names are no times, pass {counted}")
+    raise ValueError(
+        f"{name} has columns with uneven steps in time, from {least} to {most}: {'; '.join(ways)}"
+    )
+
+# %% ../../nbs/io/frames.ipynb #d21830be
+def _check_rise(index, name, flat=True):
+    "Refuse numbers or times as names that are out of order, or unevenly far apart."
+    falls = index.is_monotonic_decreasing and getattr(index.dtype, "kind", "O") in "iuf"
+    if index.is_monotonic_increasing or falls and not counts_down(index):
+        if index.is_unique:
+            return _check_even(index, name, flat)
+    found = ", ".join(str(v) for v in index[:5])
+    raise ValueError(
+        f"{name} has columns out of order ({quoted(found)[1:-1]}, …): time steps are read from "
+        f"left to right; pass {name}.sort_index(axis=1)"
+    )
+
+# %% ../../nbs/io/frames.ipynb #c7c70b96
 def _plain(index):
     "Whether the names of columns are text, or of several kinds."
     return not hasattr(index, "dtype") or getattr(index.dtype, "kind", "O") == "O" and (
@@ -192,7 +235,7 @@ def place_columns(
 def _flat_columns(frame, name):
     "A frame with one level of columns (n, l), or (n, c, l) where their names tell channels apart."
     columns, names = frame.columns, flat_names(frame.columns)
-    keys, cells = dict(zip(names, columns)), [_column(frame, j) for j in range(len(names))]
+    keys, cells = dict(zip(names, columns)), [frame_column(frame, j) for j in range(len(names))]
     if _plain(columns):
         _refuse_long(frame, names, name)
     else:
@@ -246,7 +289,7 @@ def two_levels(
     if _plain(index):
         check_order([str(t) for t in times], name)
     else:
-        _check_rise(index, name)
+        _check_rise(index, name, flat=False)
     return list(places), index, np.array([list(p.values()) for p in places.values()])
 
 # %% ../../nbs/io/frames.ipynb #98530f4c
@@ -255,7 +298,7 @@ def _levelled_columns(frame, name):
     if frame.columns.nlevels > 2:
         found = f"{name} has {frame.columns.nlevels} levels of columns"
         raise ValueError(f"{found}: allowed are one, or two of channel and time")
-    values = [column_numbers(_column(frame, j)) for j in range(frame.shape[1])]
+    values = [column_numbers(frame_column(frame, j)) for j in range(frame.shape[1])]
     if odd := [c for c, v in zip(frame.columns, values) if v is None]:
         remedy = f"take it out with {name} = {name}.drop(columns=[{odd[0]!r}])"
         raise TypeError(f"{name} has a column {quoted(odd[0])} that holds no numbers: {remedy}")
@@ -268,17 +311,11 @@ def _frame_array(frame, name):
     shape = getattr(frame, "shape", (1, 1))
     if 0 in shape:
         return np.empty(shape)
-    if any(holds_series(_column(frame, j)) for j in range(shape[1]) if is_object(frame, j)):
-        cells = [np.asarray(_column(frame, j), object) for j in range(shape[1])]
-        return stack_cells(np.stack(cells, -1), name)
+    if is_nested(frame):
+        return stack_cells(nested_cells(frame), name)
     if getattr(frame.columns, "nlevels", 1) > 1:
         return _levelled_columns(frame, name)
     return _flat_columns(frame, name)
-
-
-def is_object(frame, j) -> bool:
-    "Whether column `j` of a data frame may hold anything."
-    return getattr(_column(frame, j).dtype, "kind", "O") == "O"
 
 # %% ../../nbs/io/frames.ipynb #d9a5dc9b
 def _column_array(column, name):

@@ -10,10 +10,15 @@ __all__ = ['unequal_lengths', 'is_unequal', 'with_nan', 'to_one_length', 'observ
 import numpy as np
 
 from .arrays import as_array
+from .cells import ragged_rows
+from .frames import is_frame
 
 # %% ../../nbs/io/gaps.ipynb #e2068135
 def _cells(X):
-    "A column of a data frame as an array of objects; anything else as it is."
+    "A column of series as an array of objects, a frame of them as a list; else as it is."
+    if is_frame(X):
+        rows = ragged_rows(X)
+        return X if rows is None else rows
     return X.to_numpy() if hasattr(X, "iloc") and getattr(X, "ndim", 0) == 1 else X
 
 

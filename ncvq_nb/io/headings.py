@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/io/headings.ipynb #dad0df94
 import re
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -127,7 +128,64 @@ def pattern_of(
     top = max(sizes.values())
     return {k for k, size in sizes.items() if size == top}
 
+# %% ../../nbs/io/headings.ipynb #657da9a5
+def uneven_steps(
+    steps,  # from each point in time to the next (l - 1), all of one sign
+) -> tuple | None:  # the least and the largest; None where they are nearly equal
+    "How unequal steps in time are."
+    steps = np.abs(steps)
+    if len(steps) < 2:
+        return None
+    ratio = steps / np.median(steps)
+    t = np.append(0, np.cumsum(steps))
+    off = np.abs(t - np.linspace(0, t[-1], len(t))).max() * len(steps) / t[-1]  # in mean steps
+    near = 0.85 <= ratio.min() and ratio.max() <= 1.15 or off <= 0.25
+    return None if near else (float(steps.min()), float(steps.max()))
 
+
+def shown_step(
+    step: float,  # in seconds where `dated`
+    dated: bool,  # is it between dates?
+) -> str:
+    "A step in time, as a message shows it."
+    if not dated:
+        return f"{step:g}"
+    return f"{step / 86400:g} d" if step >= 86400 else f"{step:g} s"
+
+
+def counts_down(
+    numbers,  # names of columns as numbers (l)
+) -> bool:
+    "Whether numbers count down to 0 or 1, as the places of samples in the wrong order do."
+    return bool((np.diff(numbers) == -1).all() and numbers[-1] in (0, 1))
+
+# %% ../../nbs/io/headings.ipynb #b76b0f48
+def _check_even(stem, group, numbers, where):
+    "Refuse columns named by times, of which some are missing."
+    dated = stem == "date"
+    found = uneven_steps(np.diff(numbers) / (1e6 if dated else 1))
+    if stem in ("#", "#:#", "date") and found:
+        least, most = (shown_step(v, dated) for v in found)
+        k = int(np.argmax(np.abs(np.diff(numbers))))
+        raise ValueError(
+            f"{where} has columns with uneven steps in time, from {least} to {most} (the latter "
+            f"from {quoted(group[k])} to {quoted(group[k + 1])}): put in those that are missing, "
+            "of NaN or empty cells (in pandas, by reindex(columns=…)), or rename the columns if "
+            "they are no times"
+        )
+
+# %% ../../nbs/io/headings.ipynb #9d417b52
+def check_unique(
+    names: list[str],  # of columns
+    where: str,  # the file or array, for an error
+):
+    "Refuse two columns of one name."
+    twice = [n for n, k in Counter(names).items() if k > 1]
+    if twice:
+        found = f"{where}: two columns are called {quoted(twice[0])}"
+        raise ValueError(f"{found}: give each its own name")
+
+# %% ../../nbs/io/headings.ipynb #cfca8d91
 def check_order(
     names: list[str],  # of the columns that are samples
     where: str,  # the file or array, for an error
@@ -140,7 +198,9 @@ def check_order(
             continue
         steps = np.diff(numbers)
         k = int(np.argmax(steps <= 0))
-        if (steps > 0).all() or (steps < 0).all() and (stem == "#" or "-#" in stem):
+        falls = stem == "#" and not counts_down(numbers) or "-#" in stem
+        if (steps > 0).all() or (steps < 0).all() and falls:
+            _check_even(stem, group, numbers, where)
             continue
         raise ValueError(
             f"{where}: the column {quoted(group[k + 1])} comes after {quoted(group[k])}: numbered "
@@ -170,6 +230,28 @@ _IDENTIFIERS = set(
 _WITHIN = {"id", "ids", "uid", "uuid", "guid", "timestamp", "datetime", "date"}  # in longer names
 
 
+_TIMES = set("t time times date dates datetime timestamp timestamps step steps cycle".split())
+_UNITS = set("s sec secs second seconds ms us ns min minutes h hours utc local index stamp".split())
+
+
+def like_time(
+    name: str,  # of a column
+) -> bool:
+    "Whether a column has the name of a time."
+    words = re.findall("[a-z]+", name.lower())
+    if {"timestamp", "datetime"} & {*words}:
+        return True
+    named = bool(words) and words[0] in _TIMES and {*words[1:]} <= _UNITS | _TIMES
+    return named and not re.search(r"\d", name)
+
+
+def never_label(
+    name: str,  # of a column
+) -> bool:
+    "Whether a column is not taken for labels by guess: it is named like an identifier or a time."
+    return like_identifier(name) or like_time(name)
+
+# %% ../../nbs/io/headings.ipynb #1eb79a21
 def like_identifier(
     name: str,  # of a column
 ) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from .arrays import as_array, is_whole
 from .cells import is_nothing
 from .columns import MISSING, marks_missing
-from .wording import quoted
+from .wording import quoted, shortened
 
 # %% ../../nbs/io/labels.ipynb #92792a1a
 class NamedLabels(np.ndarray):
@@ -64,8 +64,11 @@ def _one_per_series(y, n, name):
     if a.ndim == 2 and a.shape[1] == 1:
         a = a[:, 0]  # a column
     needed = "one label per series is needed"
+    if isinstance(y, (str, bytes)):
+        way = f"a column of a data frame is meant by ncvq_nb.read_dataset(frame, label={quoted(y)})"
+        raise ValueError(f"{name} is the text {quoted(y)}: {needed}; {way}")
     if a.ndim != 1:
-        hint = f"shape ({n},); one-hot rows: {name}.argmax(1)"
+        hint = f"shape ({n},)" + f"; one-hot rows: {name}.argmax(1)" * (a.ndim > 1)
         raise ValueError(f"{name} has shape {a.shape}: {needed}, {hint}")
     if len(a) != n:
         raise ValueError(f"{name} has {len(a)} labels for {n} series: {needed}")
@@ -101,6 +104,9 @@ def _as_integers(a, name):
     missing = np.flatnonzero(np.isnan(a))
     if missing.size:
         raise missing_label(name, missing[0])
+    if a.dtype.kind == "u" and a.max(initial=0) > np.iinfo(np.int64).max:
+        found = f"{name} holds {a.max()}, more than int64 holds (2**63 - 1)"
+        raise ValueError(f"{found}: make text of them, {name}.astype(str)")
     whole = is_whole(a)
     if not whole.all():
         remedy = "cut real numbers into classes first (np.digitize)"
@@ -123,3 +129,13 @@ def check_labels(
     if a.dtype.kind not in "SU":
         return _as_integers(a, name)
     return _as_text(a, name, () if isinstance(y, NamedLabels) else missing)
+
+# %% ../../nbs/io/labels.ipynb #b8ef8576
+def class_counts(
+    y,  # labels (n,), or None
+) -> str:  # of bounded length
+    "`class: number of series` for the first classes of `y`."
+    if y is None:
+        return "no labels"
+    pairs = [f"{shortened(str(k), 80)}: {n}" for k, n in zip(*np.unique(y, return_counts=True))]
+    return ", ".join(pairs[:8]) + (f", … ({len(pairs)} classes)" if len(pairs) > 8 else "")

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 # %% ../../nbs/io/long.ipynb #5a4b522f
-from .cells import cell_numbers, is_nothing
+from .cells import as_time, cell_numbers, holds_dates, is_nothing, time_steps
 from .columns import LABEL_NAMES, as_list, named_columns, one_column
-from .headings import pattern_of, shown_name
+from .headings import group_columns, like_time, pattern_of, shown_name, shown_step
 from .wording import quoted
 
 # %% ../../nbs/io/long.ipynb #4e2c68db
@@ -26,18 +26,12 @@ def _runs(a):
     return ends if alike and np.diff(ends).min() > 2 else None
 
 
-def _differences(t):
-    "From each point in time to the next, in seconds where they are dates."
-    d = np.diff(t)
-    return d / np.timedelta64(1, "s") if d.dtype.kind == "m" else d
-
-
 def _begins_anew(a, t):
     "Whether `t` rises by the same steps in every run of `a`."
     ends = _runs(a)
     if ends is None:
         return False
-    steps = [_differences(t[i:j]) for i, j in zip(ends, ends[1:])]
+    steps = [time_steps(t[i:j]) for i, j in zip(ends, ends[1:])]
     n = min(map(len, steps))
     return all((s > 0).all() and np.allclose(s[:n], steps[0][:n], atol=0) for s in steps)
 
@@ -65,84 +59,96 @@ def _as_codes(values):
     return np.array([place.setdefault(str(v), len(place)) for v in values])
 
 
+_CHANNELS = set("ch chan channel sensor sens signal var variable axis setting".split())
+
+
+def _is_channel(stem, n):
+    "Whether the names of `n` numbered columns are those of channels, not of samples."
+    word = re.sub("[#_ -]", "", stem.lower())
+    return word in _CHANNELS or n < 4 and word.isalpha() and not like_time(word)
+
+
+def _may_be_steps(names):
+    "Whether columns are few, or channels, so that a row may be a time step."
+    groups, stems = group_columns(names), pattern_of(names) - {"column #"}
+    channels = all(_is_channel(s, len(groups[s])) for s in stems)
+    return channels and len(names) > 1 and (len(names) < 21 or len(stems) > 0)
+
+
+def _differs_within(a, t):
+    "Whether the rows of each value of `a`, three and more in the mean, differ in `t`."
+    pairs = set(zip(a.tolist(), t.tolist()))
+    return len(pairs) == len(a) >= 3 * len(set(a.tolist()))
+
+
+def _timed(name, column):
+    "A column as points in time, or as codes where only its name says that it holds them."
+    t = as_time(column)
+    return _as_codes(column) if t is None and like_time(name) else t
+
+# %% ../../nbs/io/long.ipynb #c97f0a59
 def looks_long(
     names: list[str],  # of columns
     column_of,  # name → cells
+    asked=(),  # columns that were said to tell series or groups apart
 ) -> tuple | None:  # names of the columns of identifier and time
     "Which columns are identifier and time, if this is a long table."
-    if not 2 < len(names) < 21 or (pattern_of(names) and not names[0].startswith("column")):
+    if not len(names) > 2 or not _may_be_steps(names):
         return None
+    for t in names if asked else ():
+        timed = _timed(t, column_of(t)) if like_time(t) or holds_dates(column_of(t)) else None
+        for a in [a for a in asked if a != t and timed is not None]:
+            if _differs_within(_as_codes(column_of(a)), timed):
+                return a, t
     first = {n: _as_codes(column_of(n)) for n in names[:3]}
-    pairs = [(a, t) for a in first for t in first if a != t]
+    keys = [a for a in first if a.strip().lower() not in LABEL_NAMES and not like_time(a)]
+    pairs = [(a, t) for a in keys for t in first if a != t]
     for test in (_begins_anew, _crossed):
         for a, t in pairs:
-            timed = _as_time(column_of(t))
+            timed = _timed(t, column_of(t))
             if timed is not None and test(first[a], timed):
                 return a, t
     return None
 
-# %% ../../nbs/io/long.ipynb #c5cf6314
-_ZONE = re.compile(r"(.*\d[T ]\d\d[\d:.]*) ?(?:Z|([+-])(\d\d):?(\d\d)?(?::(\d\d))?)")
-
-
-def _without_zone(text):
-    "A date without its zone, and by how many seconds its clock is ahead of UTC."
-    m = _ZONE.fullmatch(text)
-    if m is None:
-        return text, 0
-    hours, minutes, seconds = (int(v or 0) for v in m.groups()[2:])
-    ahead = 3600 * hours + 60 * minutes + seconds
-    return m[1], -ahead if m[2] == "-" else ahead
-
-
-def _as_dates(a):
-    "Dates (n,) in nanoseconds, or where those end in microseconds; None where one is missing."
-    ahead = 0
-    if a.dtype.kind in "UT":
-        clocks = [_without_zone(v) for v in a.tolist()]
-        a = np.array([clock for clock, _ in clocks], str)
-        ahead = np.array([s for _, s in clocks], "timedelta64[s]")
-    dates = a.astype("datetime64[us]")
-    if np.isnat(dates).any():
-        return None
-    us = dates.astype(np.int64)
-    least, most = int(us.min(initial=0)), int(us.max(initial=0))
-    near = most - least < 9.2e15  # else nanoseconds, or their differences, overflow
-    return (a.astype("datetime64[ns]") if near else dates) - ahead
-
-# %% ../../nbs/io/long.ipynb #efabe807
-def _as_time(values):
-    "Points in time (n,), numbers or dates; None where they are neither."
-    text = any(isinstance(v, str) for v in values)
-    a = np.array(list(values), object) if text else np.asarray(values)
-    if a.dtype == object and (numbers := cell_numbers(a)) is not None:
-        a = numbers
-    if a.dtype.kind in "iuf":
-        whole = a.dtype.kind != "f" and np.abs(a.astype(float)).max(initial=0) < 2.0**62
-        return a.astype(np.int64 if whole else float) if np.isfinite(a).all() else None
-    try:
-        if a.dtype.kind == "O" and any(len(str(v)) > 64 for v in a):
-            return None
-        return _as_dates(a.astype(str) if a.dtype.kind in "OT" else a)
-    except (ValueError, TypeError):
-        return None
-
 # %% ../../nbs/io/long.ipynb #bf46d070
+def _check_recording(names, column_of, where, aside):
+    "Refuse a table whose rows are points in time of one recording."
+    for name in names if _may_be_steps(names) else ():
+        column = column_of(name)
+        t = as_time(column) if like_time(name) or holds_dates(column) else None
+        if name in aside or t is None or len(t) < 4:
+            continue
+        steps = time_steps(t)
+        if (steps <= 0).any() or (np.abs(steps / np.median(steps) - 1) < 0.15).mean() < 0.8:
+            continue
+        step, name = shown_step(np.median(steps), t.dtype.kind == "M"), quoted(name)
+        raise ValueError(
+            f"{where}: rows seem to be points in time, not series ({name} rises in steps of "
+            f"{step}): read it as a data frame and cut its other columns into windows, W = "
+            f"ncvq_nb.recording_windows(frame.drop(columns={name}), length), and take them as "
+            f"ncvq_nb.Dataset(name, W); only if each row is one series, say so by drop={name} or "
+            f"id={name}"
+        )
+
+
 def check_wide(
     names: list[str],  # of columns
     column_of,  # name → cells
     where,  # the file or frame, for an error
+    asked=(),  # columns that were said to tell series or groups apart
+    aside=(),  # columns that were said to be no samples
 ):
-    "Refuse a long table, with the arguments that read it."
-    found = looks_long(names, column_of)
-    if found is None:
-        return
+    "Refuse a long table, with the arguments that read it, and a recording."
+    found = looks_long(names, column_of, asked)
+    gone = found and found[1] in aside and found[1] not in asked  # and not even called a time
+    if not found or gone and not like_time(found[1]) and not holds_dates(column_of(found[1])):
+        return _check_recording(names, column_of, where, aside)
     key, when = map(quoted, found)
-    shown = f"{when} rises from row to row and begins anew with each {key}"
+    shown = f"each {key} has several rows, told apart by {when}"
     raise ValueError(
         f"{where} looks like a long table, with a row for each time step ({shown}): read it with "
-        f"id={key}, time={when} and value=, or, if a row is one series, say so by label=, drop= or "
-        "id="
+        f"id={key}, time={when} and value=, or, if a row is one series, take the column {when} out "
+        "of the table first"
     )
 
 # %% ../../nbs/io/long.ipynb #038553d8
@@ -157,33 +163,54 @@ class LongTable(NamedTuple):
     channels: list | None  # the columns of values, in order, where there are several
 
 
+def _on_grid(steps):
+    "Places (l_i) of the rows of each series on the grid of the least step; None without a grid."
+    least = min((s.min() for s in steps if len(s)), default=None)
+    if least is None:
+        return None
+    counts = [np.round(s / least) for s in steps]  # steps of the grid from row to row
+    for s, k in zip(steps, counts):
+        whole = (np.abs(s / least - k) < 0.01 * k).all() and (len(s) < 2 or k.min() == 1)
+        if not whole or 2 * (len(k) + 1) < k.sum() + 1:  # more than half is missing
+            return None
+    return [np.append(0, np.cumsum(k)).astype(int) for k in counts]
+
+
+def _check_steps(steps, shown, where, dated):
+    "Refuse series with uneven steps, or with others than the longest one has."
+    longest = max(range(len(steps)), key=lambda i: len(steps[i]))
+    for i, s in enumerate(steps):
+        if len(s) and s.max() > 1.5 * s.min():
+            least, most = (shown_step(v, dated) for v in (s.min(), s.max()))
+            raise ValueError(
+                f"{where}: series {shown[i]} has uneven steps in time, from {least} to {most}: "
+                "resample it to equal steps first; rows that are missing on an even grid become "
+                "gaps where at least half of its places are filled"
+            )
+        if not np.allclose(s, steps[longest][: len(s)], rtol=1e-3, atol=0):
+            raise ValueError(
+                f"{where}: series {shown[i]} has other steps in time than {shown[longest]}: "
+                "resample them to the same steps first"
+            )
+
+
 def _order(keys, times, where):
-    "The rows of each series in the order of time, an array (l_i) each, and the first of each."
+    "Rows of each series by time, arrays (l_i), their places on the grid, and the first of each."
     place = {}
     rank = np.array([place.setdefault(k, len(place)) for k in keys])  # in the order they come in
     first = np.unique(rank, return_index=True)[1]
     rows = np.split(np.lexsort((times, rank)), np.cumsum(np.bincount(rank))[:-1])
     shown = [quoted(" / ".join(keys[i])) for i in first]
-    longest = max(range(len(rows)), key=lambda i: len(rows[i]))
-    T = times[rows[longest]]
-    steps = _differences(T)
-    for i, row in enumerate(rows):
-        t, s = times[row], _differences(times[row])
+    steps = [time_steps(times[row]) for row in rows]
+    for i, s in enumerate(steps):
         if (s <= 0).any():
-            raise ValueError(
-                f"{where}: series {shown[i]} has two rows for one time: drop one of them"
-            )
-        if len(s) and s.max() > 1.5 * s.min():
-            raise ValueError(
-                f"{where}: series {shown[i]} has uneven steps in time, from {s.min():g} to "
-                f"{s.max():g}: resample it to equal steps first"
-            )
-        if not np.allclose(s, steps[: len(s)], rtol=1e-3, atol=0):
-            raise ValueError(
-                f"{where}: series {shown[i]} has other steps in time than {shown[longest]}: "
-                "resample them to the same steps first"
-            )
-    return rows, first
+            found = f"{where}: series {shown[i]} has two rows for one time"
+            raise ValueError(f"{found}: drop one of them")
+    places = _on_grid(steps)
+    if places is None:
+        _check_steps(steps, shown, where, times.dtype.kind == "M")
+        places = [np.arange(len(row)) for row in rows]
+    return rows, places, first
 
 # %% ../../nbs/io/long.ipynb #814f7fb7
 def _one_each(column, rows, ids, name, where):
@@ -199,8 +226,8 @@ def _one_each(column, rows, ids, name, where):
     return [values[row[0]] for row in rows]
 
 # %% ../../nbs/io/long.ipynb #84fa2fd0
-def _values(columns, rows, ids, where):
-    "Series (n, c, l) of the columns of values, name → cells; NaN behind the ends of shorter ones."
+def _values(columns, rows, places, ids, where):
+    "Series (n, c, l) of the columns of values, name → cells; NaN where there is no row."
     found = []
     for name, column in columns.items():
         column = np.asarray(column)
@@ -208,9 +235,9 @@ def _values(columns, rows, ids, where):
         if column is None or column.dtype.kind not in "biuf":
             raise ValueError(f"{where}: the values {quoted(name)} are not all numbers")
         found.append(column.astype(float))
-    X = np.full((len(rows), len(columns), max(map(len, rows))), np.nan)
-    for x, row in zip(X, rows):
-        x[:, : len(row)] = [column[row] for column in found]
+    X = np.full((len(rows), len(columns), 1 + max(p[-1] for p in places)), np.nan)
+    for x, row, place in zip(X, rows, places):
+        x[:, place] = [column[row] for column in found]
     if (bad := np.argwhere(np.isinf(X))).size:
         i, j, t = bad[0]
         shown = f"{quoted(list(columns)[j])} of series {quoted(str(ids[i]))}, time step {t}"
@@ -218,10 +245,12 @@ def _values(columns, rows, ids, where):
     return X
 
 
-def _steps(rows):
-    "How many time steps the series have."
-    least, most = min(map(len, rows)), max(map(len, rows))
-    return str(most) if least == most else f"{least} to {most}"
+def _steps(places):
+    "How many time steps the series have, and how many of them have no row."
+    lengths = [int(p[-1]) + 1 for p in places]
+    least, most, gone = min(lengths), max(lengths), sum(lengths) - sum(map(len, places))
+    steps = f"{most} steps" if least == most else f"{least} to {most} steps"
+    return steps + f", {gone} of them without a row" * (gone > 0)
 
 
 def _listed(names):
@@ -273,15 +302,16 @@ def _keys(columns, where):
 
 def _times(cells, name, where):
     "The points in time in a column, or an error that shows the first cell that is none."
-    if (times := _as_time(cells)) is not None:
+    if (times := as_time(cells)) is not None:
         return times
     cells = list(cells)
-    alone = (i for i, v in enumerate(cells) if _as_time([v]) is None)
-    beside = (i for i, v in enumerate(cells) if _as_time([str(v)]) is None)  # a number by dates
+    alone = (i for i, v in enumerate(cells) if as_time([v]) is None)
+    beside = (i for i, v in enumerate(cells) if as_time([str(v)]) is None)  # a number by dates
     i = next(alone, None)
     i = next(beside, 0) if i is None else i
     found = f"{where}: the time {quoted(name)} holds {quoted(str(cells[i]))} in row {i}"
-    raise ValueError(f"{found}, counted from 0: numbers or dates are read")
+    ways = "dates such as 2020-01-25; of 25/01/2020 pandas.to_datetime(…, dayfirst=True) makes them"
+    raise ValueError(f"{found}, counted from 0: numbers are read, and {ways}")
 
 # %% ../../nbs/io/long.ipynb #04985e74
 def read_long(
@@ -305,15 +335,15 @@ def read_long(
         raise ValueError(f"{where}: the long table is empty: it needs a row for each time step")
     text_of = text_of or column_of
     series = _keys({k: text_of(k) for k in keys}, where)
-    rows, first = _order(series, _times(column_of(when), when, where), where)
+    rows, places, first = _order(series, _times(column_of(when), when, where), where)
     ids = [" / ".join(series[i]) for i in first]
-    X = _values({v: column_of(v) for v in values}, rows, ids, where)
+    X = _values({v: column_of(v) for v in values}, rows, places, ids, where)
     labels, whom = (
         None if name is None else _one_each(text_of(name), rows, ids, name, where)
         for name in (label, groups)
     )
     said = "no labels" if label is None else f"labels: column {shown_name(label)}"
     said += f"; series: {_listed(keys)} ({len(first)})"
-    said += f"; time: {shown_name(when)} ({_steps(rows)} steps); samples: {_listed(values)}"
+    said += f"; time: {shown_name(when)} ({_steps(places)}); samples: {_listed(values)}"
     several = values if len(values) > 1 else None
     return LongTable(X, labels, ids, whom, said, several)

@@ -15,8 +15,9 @@ import numpy as np
 
 # %% ../../nbs/io/tables.ipynb #028cf18e
 from .text_cells import check_equal_lengths, clean_marks, labels_from_text, parse_floats
-from .text_cells import number_of, read_column
-from .columns import Columns, as_list, choose_columns, named_columns, one_column
+from .text_cells import is_text, number_of, read_column
+from .columns import LABEL_NAMES, Columns, as_list, choose_columns
+from .columns import named_columns, one_column
 from .dialects import Rows, has_header, read_rows
 from .headings import channel_stems, sample_names, split_channels, unnamed
 from .wording import quoted
@@ -146,8 +147,8 @@ def make_table(
         raise ValueError(f"{path}: no value stands beside the label; {parted}")
     if like is None:
         inner = [n for n in names if n not in dropped]
-        if label == "auto" and not aside:
-            check_wide(inner, cells.column, path)
+        keys = [n for n in named_columns(names, id, "id", path) if n in inner]
+        check_wide(inner, cells.column, path, keys, [*aside, str(label)])
         given = dict(label=label, drop=drop, id=id, where=path)
         chosen = choose_columns(inner, cells.column, text_of=cells.text, **given)
         chosen = chosen._replace(dropped=dropped + chosen.dropped)
@@ -159,6 +160,12 @@ def make_table(
     return Table(X, y, chosen.said(), chosen, whom, channels)
 
 # %% ../../nbs/io/tables.ipynb #7e75b179
+def _is_header(cells):
+    "Whether the only row of a table is of words, or of words beside the numbers of samples."
+    words = [c.strip() for c in cells if is_text(c)]
+    return len(words) == len(cells) or any(c.lower() in LABEL_NAMES for c in words)
+
+
 def read_table(
     path,  # of a .csv or .tsv file
     label: str | None = "auto",  # "first", "last", a column's name, or None for no labels
@@ -174,6 +181,10 @@ def read_table(
     "Series and labels of a table."
     rows, names = read_rows(path), None
     check_equal_lengths([(i, len(row)) for i, row in zip(rows.lines, rows.cells)], path)
+    if len(rows.cells) == 1 and _is_header(rows.cells[0]):
+        shown = ", ".join(quoted(c.strip(), 40) for c in rows.cells[0][:3])
+        found = f"{path} has a header ({shown}, …) and no series"
+        raise ValueError(f"{found}: a row for each is needed")
     if has_header(rows.cells):
         names = [c.strip() for c in rows.cells[0]]
         names[0] = re.sub(r"^#\s*", "", names[0])  # as np.savetxt writes a header

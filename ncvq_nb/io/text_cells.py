@@ -89,8 +89,10 @@ def parse_floats(
         if marks_missing(cell, missing) or number is not None and number in marks:
             number = np.nan
         elif number is None or not np.isfinite(number):
-            shown = f"{what.format(k + 1)} is {quoted(cell.strip())}, not a finite number"
-            raise ValueError(f"{where}: {shown}")
+            mark = quoted(cell.strip())
+            shown = f"{what.format(k + 1)} is {mark}, not a finite number"
+            way = f"missing=[{mark}], beside the other marks that occur"
+            raise ValueError(f"{where}: {shown}: correct it, or, if it marks a gap, pass {way}")
         values.append(number)
     return np.array(values)
 

@@ -6,59 +6,106 @@
 __all__ = ['encode']
 
 # %% ../../nbs/terminal/encode.ipynb #f2c05a3e
+from argparse import Namespace
+from typing import NamedTuple
+
+import numpy as np
+
 from ..engine.commands import command_parser, run_command
 from ..estimator.names import check_dataset_channels
-from .arguments import WORDS, add_data, add_option, model_of
-from .arguments import place_for_arrays, read_data, write_arrays, write_table
+from .arguments import WORDS, add_data, add_option, add_out, model_of
+from .arguments import read_data, write_arrays, write_table
+from .identifiers import Identifiers, identifiers_of_parts, read_identifiers
+from .places import files_of, model_folder, place_for_arrays
 
 # %% ../../nbs/terminal/encode.ipynb #53a6d3f3
 def _parser():
     p = command_parser(
         "ncvq_encode",
-        "Tokens or features of series, by the tokenizer of a trained model.",
+        "Tokens or features of series, by the tokenizer of a trained model, in the order in which\n"
+        "the series come in the file; of a long table, in the order in which their identifiers\n"
+        "first appear.",
         [
             "ncvq_encode runs/gunpoint GunPoint --out tokens.npz",
             "ncvq_encode runs/mine my.csv --label first --features --out features.csv",
+            "ncvq_encode runs/log log.csv --id id --time time --value load --out tokens.csv",
         ],
     )
     p.add_argument("dir", help="folder of a run or of a model")
     add_data(p)
     kinds = (
         ".npz with tokens (n, n_tokens) and labels y, or with tokens_train, y_train, tokens_test, "
-        "y_test where there are test series; or .csv with the columns part, label, token_0, …"
+        "y_test where there are test series; or .csv with the columns part, label, token_0, …; "
+        "with --id, the identifiers too: as ids, or in the first columns"
     )
-    add_option(p, "out", required=True, metavar="FILE", help=kinds)
+    add_out(p, kinds)
     text = "instead of tokens: mean and maximum of the codes over the grid, (n, 2 dim)"
     add_option(p, "features", action="store_true", help=text)
     return p
 
+# %% ../../nbs/terminal/encode.ipynb #6a5d0e5a
+def _identifiers(args):
+    "Those of each part, and that many None where none were asked for."
+    if not args.id:
+        return [None, None]
+    whole = read_data(Namespace(**vars(args) | dict(test_fraction=0.0)))
+    long = args.time is not None or args.value is not None
+    files = files_of(args.data)[: 1 if whole.X_test is None else 2]
+    found = [read_identifiers(file, args.id, long) for file in files]
+    return [*identifiers_of_parts(whole, found, args.test_fraction), None]
+
 # %% ../../nbs/terminal/encode.ipynb #027d91ad
-def _rows(name, parts):
-    "The lines of a table, the header first."
-    several, labelled = len(parts) > 1, any(y is not None for _, _, y in parts)
+class _Part(NamedTuple):
+    "A part of the data set, as it is written."
+
+    name: str  # "train" or "test"
+    values: np.ndarray  # (n, width) tokens or features
+    y: np.ndarray | None  # (n,)
+    ids: Identifiers | None
+
+
+def _rows(name, part, several, labelled):
+    "The lines of a part's table, the header first."
     head = ["part"] * several + ["label"] * labelled
-    yield head + [f"{name}_{i}" for i in range(parts[0][1].shape[1])]
-    for part, values, y in parts:
-        for i, row in enumerate(values.tolist()):
-            label = ["" if y is None else y[i]] if labelled else []
-            yield [part] * several + label + row
+    yield head + [f"{name}_{i}" for i in range(part.values.shape[1])]
+    for i, row in enumerate(part.values.tolist()):
+        label = ["" if part.y is None else part.y[i]] if labelled else []
+        yield [part.name] * several + label + row
 
 
+def _table(name, parts):
+    "The lines of all parts, one header above them."
+    how = dict(several=len(parts) > 1, labelled=any(p.y is not None for p in parts))
+    for i, part in enumerate(parts):
+        rows = _rows(name, part, **how)
+        rows = rows if part.ids is None else part.ids.beside(rows)
+        yield from rows if i == 0 else list(rows)[1:]
+
+
+def _arrays(name, parts):
+    "The arrays of all parts."
+    found = {}
+    for p in parts:
+        end = f"_{p.name}" if len(parts) > 1 else ""
+        named = {"ids": p.ids and p.ids.array(), f"{name}s": p.values, "y": p.y}
+        found |= {f"{k}{end}": v for k, v in named.items()}
+    return found
+
+# %% ../../nbs/terminal/encode.ipynb #ae7bf28b
 def _encode(args):
-    out, model, data = place_for_arrays(args.out), model_of(args.dir), read_data(args)
+    kept = dict(read=files_of(args.data), model=model_folder(args.dir))
+    out = place_for_arrays(args.out, **kept, overwrite=args.overwrite)
+    model, data = model_of(args.dir), read_data(args)
     check_dataset_channels(model, data)
     name, work = ("feature", model.features) if args.features else ("token", model.encode)
-    parts = [("train", data.X_train, data.y_train), ("test", data.X_test, data.y_test)]
-    parts = [(part, work(X), y) for part, X, y in parts if X is not None]
+    sets = [("train", data.X_train, data.y_train), ("test", data.X_test, data.y_test)]
+    sets = zip(sets, _identifiers(args))
+    parts = [_Part(part, work(X), y, ids) for (part, X, y), ids in sets if X is not None]
     if out.suffix == ".npz":
-        found = {}
-        for part, values, y in parts:
-            end = f"_{part}" if len(parts) > 1 else ""
-            found |= {f"{name}s{end}": values, f"y{end}": y}
-        write_arrays(out, found)
+        write_arrays(out, _arrays(name, parts))
     else:
-        write_table(out, _rows(name, parts))
-    n, width = sum(len(values) for _, values, _ in parts), parts[0][1].shape[1]
+        write_table(out, _table(name, parts))
+    n, width = sum(len(p.values) for p in parts), parts[0].values.shape[1]
     print(f"{width} {name}s of each of {n} series: {out}")
 
 # %% ../../nbs/terminal/encode.ipynb #7f8f1262

@@ -17,8 +17,10 @@ from ..estimator.names import check_channels
 from ..io.files import Found, read_source
 from ..io.headings import split_channels
 from ..io.wording import listed
-from .arguments import COLUMNS, WORDS, add_columns, add_option, model_of
-from .arguments import place_for_arrays, write_arrays, write_series
+from .arguments import COLUMNS, WORDS, add_columns, add_option, add_out, model_of
+from .arguments import write_series
+from .identifiers import read_identifiers
+from .places import model_folder, place_for_arrays
 
 # %% ../../nbs/terminal/impute.ipynb #70ae3ead
 def _without_end(found, width):
@@ -111,7 +113,9 @@ def _parser():
     p = command_parser(
         "ncvq_impute",
         "Complete series with missing samples, given all that was observed. What was observed\n"
-        "stays as it is, in float32. Of a .npz file with two parts, the train part is completed.",
+        "stays as it is, in float32. Of a .npz file with two parts, the train part is completed.\n"
+        "Series keep their order in the file; those of a long table come in the order in which\n"
+        "their identifiers first appear.",
         [
             "ncvq_impute runs/gunpoint gaps.npz --out whole.npz --random_state 0",
             "ncvq_impute runs/mine gaps.csv --label kind --by_label --out whole.csv",
@@ -121,18 +125,39 @@ def _parser():
     p.add_argument("data", help="a file (.npz, .csv, .ts and others), NaN or empty for a gap")
     add_columns(p, without=("groups",))
     add_option(p, "by_label", action="store_true", help="take the labels for the classes")
-    kinds = ".npz with X (and y), or .csv with the label, if there is one, and then the samples"
-    add_option(p, "out", required=True, metavar="FILE", help=kinds)
+    kinds = (
+        ".npz with X (and y), or .csv with the label, if there is one, and then the samples; with "
+        "--id, the identifiers too: as ids, or in the first columns"
+    )
+    add_out(p, kinds)
     many = "completions of each series, X (n_samples, n, channels, length) in a .npz file [one]"
     add_option(p, "n_samples", type=int, help=many)
     add_option(p, "random_state", type=int, help="the same number gives the same completions")
     return p
 
+# %% ../../nbs/terminal/impute.ipynb #33562bb6
+def _identifiers(args, n):
+    "Those of the n series, where they were asked for."
+    if not args.id:
+        return None
+    ids = read_identifiers(args.data, args.id, args.time is not None or args.value is not None)
+    if len(ids.rows) != n:
+        raise ValueError(f"--id names {len(ids.rows)} series, but {n} were read")
+    return ids
+
+
+def _classes(model, y):
+    "Labels of a file in the type that the model knows."
+    known = {str(c): c for c in ([] if model.classes_ is None else model.classes_)}
+    return np.array([known.get(str(v), v) for v in y])
+
 # %% ../../nbs/terminal/impute.ipynb #7fa9fc3f
 def _impute(args):
-    out, model = place_for_arrays(args.out), model_of(args.dir)
+    kept = dict(read=[Path(args.data).expanduser()], model=model_folder(args.dir))
+    out = place_for_arrays(args.out, **kept, overwrite=args.overwrite)
     if args.n_samples is not None and out.suffix == ".csv":
         raise ValueError("--n_samples needs an --out that ends in .npz: a table has one of each")
+    model = model_of(args.dir)
     shape, label = (model.data_["channels"], model.data_["length"]), args.label or "auto"
     asked = {k: getattr(args, k) for k in COLUMNS if getattr(args, k, None) is not None}
     asked |= dict(known=getattr(model, "feature_names_in_", None), model=model)
@@ -140,18 +165,12 @@ def _impute(args):
     X, y, names = read_gaps(args.data, shape, label, **asked)
     if args.by_label and y is None:
         raise ValueError(f"--by_label needs labels, and {args.data} has none")
-    classes = None
-    if args.by_label:
-        known = {str(c): c for c in ([] if model.classes_ is None else model.classes_)}
-        classes = np.array([known.get(str(v), v) for v in y])
+    classes, ids = _classes(model, y) if args.by_label else None, _identifiers(args, len(X))
     how = dict(n_samples=args.n_samples, random_state=args.random_state)
     full = model.impute(X, classes, **how)[..., : X.shape[-1]]  # as long as they are in the file
     n = np.isnan(X).sum() - np.isnan(full if args.n_samples is None else full[0]).sum()
-    if out.suffix == ".npz":
-        write_arrays(out, dict(X=full, y=y))
-    else:
-        names = names and [n for row in split_channels(names) for n in row]
-        write_series(out, full, y, names)
+    names = names and [n for row in split_channels(names) for n in row]
+    write_series(out, full, y, names, ids)
     print(f"{n:,} missing samples in {len(X):,} series completed: {out}")
 
 # %% ../../nbs/terminal/impute.ipynb #fad307dc
