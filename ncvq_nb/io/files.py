@@ -7,7 +7,6 @@ __all__ = ['read_series', 'read_dataset']
 
 # %% ../../nbs/io/files.ipynb #eaf86e5d
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -128,7 +127,7 @@ def read_frame(
     return Found(parts, chosen.said(), chosen, channels=channels)
 
 # %% ../../nbs/io/files.ipynb #1b469f53
-TAKEN = "the path of a file, or a data frame (Dataset(name, X, y) takes arrays)"
+TAKEN = "the path of a file, or a data frame (Dataset(name, X, y) is for arrays)"
 KINDS = (".npz", ".npy", ".csv", ".tsv", ".ts", ".arff", ".parquet")
 _TABLES = (".csv", ".tsv", ".arff", ".parquet")
 
