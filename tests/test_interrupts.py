@@ -158,6 +158,32 @@ def test_the_best_moment_is_what_stays(monkeypatch):
     assert found[0] == found[1] and found[0][0] == 4
 
 
+@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_fitted_model_stays_what_it_was_where_training_anew_is_interrupted(stage, warm):
+    m = fitted().set_params(warm_start=warm)
+    state = fingerprint(m.set_params(warm_start=False))
+    with pytest.raises(KeyboardInterrupt) as e:
+        m.set_params(warm_start=warm).fit(100 * X, Y, log_with=press(stage, 1), log_every=1)
+    if warm and stage == "prior":  # it went on with what was there
+        assert "it learned is kept" in str(e.value) and m.interrupted_ == dict(prior=[1, 3])
+        return
+    assert "the model is what it was before" in str(e.value)
+    assert fingerprint(m.set_params(warm_start=False)) == state and not hasattr(m, "interrupted_")
+
+
+def test_a_first_fit_keeps_what_it_has_learned_until_it_is_interrupted():
+    m = tiny()
+    for stage in ("tokenizer", "prior"):
+        with pytest.raises(KeyboardInterrupt, match="what it learned is kept"):
+            m.fit(X, Y, log_with=press(stage, 1), log_every=1)
+        assert m.interrupted_ == {stage: [1, 3]}
+    first = tiny().fit_tokenizer(X)
+    with pytest.raises(KeyboardInterrupt, match="what it learned is kept"):
+        first.fit_prior(X, Y, log_with=press("prior", 1), log_every=1)
+    assert first.sample(2).shape == (2, 1, 33)
+
+
 def test_an_interruption_before_the_first_step_leaves_what_was_there(monkeypatch):
     def stop(*args, **kw):
         raise KeyboardInterrupt

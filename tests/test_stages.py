@@ -1,7 +1,5 @@
 """Each stage alone: a tokenizer, a prior on its tokens, and what one leaves of the other."""
 
-import signal
-
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -124,42 +122,6 @@ def test_the_pace_changes_lines_but_not_the_model(tmp_path):
 
 
 # What is left of a fitted model
-
-
-def pressed(stage):
-    "Ctrl-C after the first step of a stage."
-
-    def press(name, row):
-        if name == stage:
-            signal.raise_signal(signal.SIGINT)
-
-    return dict(log_with=press, log_every=1)
-
-
-@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
-@pytest.mark.parametrize("warm", [False, True])
-def test_a_fitted_model_stays_what_it_was_where_training_anew_is_interrupted(stage, warm):
-    (X, y), m = sines(), fitted().set_params(warm_start=warm)
-    state = fingerprint(m.set_params(warm_start=False))
-    with pytest.raises(KeyboardInterrupt) as e:
-        m.set_params(warm_start=warm).fit(100 * X, y, **pressed(stage))
-    if warm and stage == "prior":  # it went on with what was there
-        assert "it learned is kept" in str(e.value) and m.interrupted_ == dict(prior=[1, 3])
-        return
-    assert "the model is what it was before" in str(e.value)
-    assert fingerprint(m.set_params(warm_start=False)) == state and not hasattr(m, "interrupted_")
-
-
-def test_a_first_fit_keeps_what_it_has_learned_until_it_is_interrupted():
-    (X, y), m = sines(), tiny()
-    for stage in ("tokenizer", "prior"):
-        with pytest.raises(KeyboardInterrupt, match="what it learned is kept"):
-            m.fit(X, y, **pressed(stage))
-        assert m.interrupted_ == {stage: [1, 3]}
-    first = tiny().fit_tokenizer(X)
-    with pytest.raises(KeyboardInterrupt, match="what it learned is kept"):
-        first.fit_prior(X, y, **pressed("prior"))
-    assert first.sample(2).shape == (2, 1, 33)
 
 
 @pytest.mark.parametrize("lr", [(1e30, 1e-3), (1e-3, 1e30)], ids=["tokenizer", "prior"])
