@@ -1,9 +1,11 @@
 "Docstrings made from comments: what numpydoc says of them, and what a reader sees with Shift-Tab."
 
 import inspect
+import re
 
 import pytest
 from fastcore.docments import docments
+from toys import fitted
 
 import ncvq_nb as nv
 from ncvq_nb.engine import docstrings
@@ -81,6 +83,20 @@ def test_help_shows_each_parameter_once():
         assert text.count(f"\n{name} : ") == 1, name
     assert text.count("Parameters\n----------") == 1
     assert docstrings.document(nv.NCVQ) is nv.NCVQ and inspect.getdoc(nv.NCVQ) == text
+
+
+def test_what_a_fitted_model_has_is_listed():
+    text = inspect.getdoc(nv.NCVQ)
+    _, listed = text.split("Attributes\n----------\n")
+    names = re.findall(r"^(\w+_) : ", listed.split("\n\n")[0], re.M)
+    m = fitted()
+    assert {n for n in vars(m) if n[-1] == "_" and n[0] != "_"} - {*names} <= {
+        "learned_with_",
+        "limits_",
+        "transformer_",
+    }
+    assert "classes_ : ndarray | None\n    (C) labels in order; None without labels." in listed
+    assert not hasattr(nv.NCVQ(), "tokenizer_")
 
 
 def test_a_meaning_said_elsewhere_is_looked_up():

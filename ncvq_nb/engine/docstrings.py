@@ -216,6 +216,17 @@ def _complete(thing, made):
         thing.__doc__ = "\n".join([text, *made, *_references(text)]) + "\n" * bool(made)
 
 
+def _attributes(thing):
+    "What a fitted model has: annotations of names that end in _, in a class and its bases."
+    found, own = {}, thing.__module__.split(".")[0]
+    for part in thing.__mro__:
+        lines, chain = _definition(part) if part.__module__.split(".")[0] == own else ([], [])
+        for n in chain[-1].body if chain else ():
+            if isinstance(n, ast.AnnAssign) and n.target.id.endswith("_"):
+                found[f"{n.target.id} : {_kind(n.annotation)}"] = _behind(lines, n, "")
+    return _section("Attributes", found.items())
+
+
 def _functions(lines, node):
     inside = [n for n in node.body if isinstance(n, ast.FunctionDef)]
     return {n.name: _of_function(lines, n) for n in inside}
@@ -233,7 +244,8 @@ def document(
     if isinstance(thing, type):
         owner, parameters = node, _of_class(lines, node)
         functions = _written_out({**functions, "__init__": parameters})
-        _complete(thing, _parameters(parameters, _meanings("__init__", functions)))
+        made = _parameters(parameters, _meanings("__init__", functions))
+        _complete(thing, made + _attributes(thing))
         pairs = [(n, vars(thing).get(n.name)) for n in node.body if hasattr(n, "name")]
     for n, f in pairs:
         f = getattr(f, "__func__", f)  # of a class method

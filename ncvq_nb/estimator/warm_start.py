@@ -188,7 +188,20 @@ def all_or_nothing(
 
 # %% ../../nbs/estimator/warm_start.ipynb #1b81ef7a
 class TrainingState:
-    "What an estimator says about training on, and about training that is unfinished."
+    "What an estimator has learned, and what it says about training on and training unfinished."
+
+    tokenizer_: Tokenizer  # of stage 1: encoder, codebook and decoder
+    prior_: MaskGIT  # of stage 2; there once that has been trained
+    classes_: np.ndarray | None  # (C) labels in order; None without labels
+    class_prior_: np.ndarray | None  # (C) their shares among the training series
+    history_: dict  # "tokenizer" and "prior" → what was noted in training, column by column
+    noise_: object  # observation noise of samples, from the residuals of the training series
+    scaler_: object  # mean and standard deviation of each channel
+    data_: dict  # the training set: its series, channels, length and digest
+    seed_: int  # what all that was random followed from
+    n_features_in_: int  # length of a series
+    feature_names_in_: np.ndarray  # names of the columns, where a data frame was given
+    interrupted_: dict  # stage → steps that were done, and of how many; where it was interrupted
 
     @property
     def partial_fit(self):
