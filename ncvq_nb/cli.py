@@ -141,7 +141,7 @@ def _evaluate_parser():
     )
     p.add_argument("dir", help="folder of a run or of a model")
     add_data(p)
-    place = "folder for report.json, report.md and the pictures [the folder of the model]"
+    place = "folder for report.json, report.md and the pictures [the folder of the run]"
     add_option(p, "out", metavar="FOLDER", help=place)
     add_option(p, "n_samples", type=int, help="series to sample [as many as test series]")
     scores = (
@@ -160,7 +160,7 @@ def _evaluate_parser():
 # %% ../nbs/13_cli.ipynb #dab48339
 def _evaluate(args):
     model_folder(args.dir)  # before --out, which may be missing
-    out, seed = place_for_report(args.out or args.dir), args.random_state
+    out, seed = place_for_report(args.out, args.dir), args.random_state
     model, data = model_of(args.dir), read_data(args, test=True)
     check_dataset_channels(model, data)
     asked = dict(n_samples=args.n_samples, n_cas=args.n_cas, protocol=args.protocol)

@@ -103,10 +103,17 @@ def place_for_run(
 
 
 def place_for_report(
-    out: str,  # what was given for --out, or the folder of the model
+    out: str | None,  # what was given for --out
+    run: str,  # the folder that the model is read from, where its report goes by default
 ) -> Path:
     "A folder for a report and its pictures; those of an earlier evaluation are replaced."
-    path = place_for_folder(out, "--out")
+    path, model = place_for_folder(out or run, "--out"), model_folder(run)
+    inside = model.resolve() in (path.resolve(), *path.resolve().parents)
+    if inside and newest(model, "config.json").exists():
+        raise ValueError(
+            f"{path} is the folder of a model, or in it, and no place for a report: "
+            "name another by --out"
+        )
     if not _is_report(path):
         run = (path / "settings.json").exists() or is_saved_model(path / "model")
         pictures = [] if run else [f"{name}.png" for name in _PICTURES.split()]
