@@ -181,3 +181,12 @@ def test_the_command_is_installed_under_its_name():
     ini.read(Path(__file__).resolve().parents[1] / "settings.ini", encoding="utf-8")
     scripts = ini["DEFAULT"]["console_scripts"].split()
     assert "ncvq_bench=ncvq_nb.bench.command:main" in scripts
+
+
+@pytest.mark.parametrize("text", ["mine", "[1, 2]", '{"a": 1}', '[{"a": 1}]', ""])
+def test_a_file_of_something_else_is_kept(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measurements, "measure", lambda *a, **kw: pytest.fail("was measured"))
+    (file := tmp_path / "notes.json").write_text(text)
+    assert call("--workload", "encode", *FAST, "--json", file) == 2
+    assert "holds something else than measurements" in capsys.readouterr().err
+    assert file.read_text() == text

@@ -10,7 +10,7 @@ from argparse import SUPPRESS, BooleanOptionalAction
 from functools import partial
 
 # %% ../../nbs/bench/command.ipynb #144825dc
-from .measurements import COLUMNS, benchmark, table_cells, table_line
+from .measurements import COLUMNS, Measurements, benchmark, table_cells, table_line
 from .scaling import thesis_hours
 from .timing import machine_line
 from .workloads import STEPS, WORKLOADS
@@ -113,6 +113,20 @@ def _grid_line(found, device):
     hours = ", ".join(f"{h:,.3g} hours of {k}" for k, h in thesis_hours(rows).items())
     return f"the thesis' grid on {device} at this speed, one run after another: {hours}"
 
+# %% ../../nbs/bench/command.ipynb #295b4f5a
+def _check_place(file):
+    "Refuse a file for the measurements that holds something else."
+    path = place_for_file(file, "--json")
+    try:
+        known = not path.exists() or all("workload" in r for r in Measurements.load(path))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        known = False
+    if not known:
+        raise ValueError(
+            f"--json {file} holds something else than measurements, and would be replaced: name "
+            "another file"
+        )
+
 # %% ../../nbs/bench/command.ipynb #f0aed95b
 def main(
     argv: list[str] | None = None,  # arguments; those of the process if not given
@@ -121,7 +135,7 @@ def main(
 
     def run(args):
         if args.json:
-            place_for_file(args.json, "--json")
+            _check_place(args.json)
         devices = []
 
         def each(found):
