@@ -92,6 +92,16 @@ def test_a_run_of_a_prior_belongs_to_its_tokenizer(tmp_path):
         other.fit_prior(X, y, run_dir=tmp_path)
 
 
+def test_a_run_goes_on_with_other_settings_of_sampling(tmp_path):
+    X, y = sines()
+    first = tiny(random_state=1).fit(X, y, run_dir=tmp_path)
+    changed = dict(temperature=0.8, guidance_scale=2.0, observation_noise=0.0, unconditional="null")
+    again = tiny(random_state=1, **changed).fit(X, y, run_dir=tmp_path)
+    assert fingerprint(again) == fingerprint(first) and again.temperature == 0.8
+    with says("other settings", "p_unconditional"):
+        tiny(random_state=1, p_unconditional=0.5, **changed).fit(X, y, run_dir=tmp_path)
+
+
 def test_a_run_that_is_fitted_stage_by_stage_goes_on(tmp_path):
     X, y = sines()
     alone = tiny().fit_tokenizer(X, run_dir=tmp_path).fit_prior(X, y, run_dir=tmp_path)

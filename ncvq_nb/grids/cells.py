@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/grids/cells.ipynb #e5273c6e
 from ..data import Dataset
 from ..engine.identity import as_json
-from ..estimator.run_notes import noted_settings
+from ..estimator.run_notes import noted_settings, of_training
 from ..estimator.settings import differences, renamed, settings_of
 from ..evaluation.report import Report
 from ..generator import NCVQ
@@ -81,7 +81,7 @@ def _check_begun(cell):
     was, length = _noted(cell)
     now = settings_of(NCVQ(**cell.settings, random_state=cell.seed), length)
     now.pop("warm_start", None)
-    if was and (other := differences(was, now)):
+    if was and (other := differences(of_training(was), of_training(now))):
         raise ValueError(
             f"{cell.folder / 'run'} holds a run with other settings ({'; '.join(other)}): "
             "take another folder, or the settings of before"
