@@ -37,12 +37,17 @@ def model_folder(
     return path
 
 # %% ../../nbs/terminal/places.ipynb #dc1dbf0e
+def _is_within(path, model):
+    "Is a path the folder of a model, or in it?"
+    return Path(model).resolve() in (path.resolve(), *path.resolve().parents)
+
+
 def _check_apart(path, what, read, model):
     "Refuse a file that is read, and one among those of a model."
     for other in map(Path, read):
         if path.exists() and other.exists() and os.path.samefile(path, other):
             raise ValueError(f"{what} is the file {other}, which is read: name another file")
-    if model is not None and Path(model).resolve() in path.resolve().parents:
+    if model is not None and _is_within(path, model):
         raise ValueError(f"{what} lies in the folder of a model, {model}: name a place outside")
 
 # %% ../../nbs/terminal/places.ipynb #3f71165d
@@ -108,8 +113,7 @@ def place_for_report(
 ) -> Path:
     "A folder for a report and its pictures; those of an earlier evaluation are replaced."
     path, model = place_for_folder(out or run, "--out"), model_folder(run)
-    inside = model.resolve() in (path.resolve(), *path.resolve().parents)
-    if inside and newest(model, "config.json").exists():
+    if _is_within(path, model) and newest(model, "config.json").exists():
         raise ValueError(
             f"{path} is the folder of a model, or in it, and no place for a report: "
             "name another by --out"
